@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+# Thin: each target calls scripts that do one job. See README.md.
+
+export LINUX_TARBALL ACCEL BAR JOBS T
+
+.PHONY: help demo test test-debug bench check check-bisect tree kernel export shell apply cc clean
+
+help:
+	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (25 minutes)"
+	@echo "make test         all tests in the VM (25 minutes from nothing); T=ioremap: only that"
+	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
+	@echo "make bench        measure base and series; writes bench/results.json and .svg"
+	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
+	@echo "make check-bisect build and boot after each patch"
+	@echo "make tree         lay out build/linux: the base, one commit a patch"
+	@echo "make kernel       build it into build/kernel"
+	@echo "make export       write patches/ and the added files from build/linux"
+	@echo "make shell        boot it and get a shell"
+	@echo "make apply LINUX=DIR   apply the series to a tree of yours"
+	@echo "make cc           who to send it to"
+	@echo "Options: LINUX_TARBALL=FILE ACCEL=kvm BAR=16G JOBS=N"
+
+tree:
+	@scripts/deps
+	@scripts/fetch-base
+	@scripts/tree
+
+kernel: tree
+	@scripts/kernel series
+
+demo: tree
+	@scripts/kernel series
+	@scripts/kernel base
+	@bench/run build/demo.json 2 1024 16384
+	@scripts/demo build/demo.json build/demo.svg
+
+test: tree
+	@scripts/kernel series
+	@$(if $(T),,scripts/kernel nohuge)
+	@scripts/initramfs
+	@scripts/run-tests
+
+test-debug: tree
+	@scripts/kernel debug
+	@scripts/initramfs
+	@scripts/run-tests debug
+
+bench: tree
+	@scripts/kernel series
+	@scripts/kernel base
+	@bench/run bench/results.json
+	@scripts/demo bench/results.json bench/results.svg
+
+check: tree
+	@scripts/deps check
+	@scripts/check
+
+check-bisect: tree
+	@scripts/kernel series
+	@scripts/bisect
+
+export:
+	@scripts/export
+
+shell: kernel
+	@scripts/initramfs
+	@scripts/vm shell
+
+apply:
+	@scripts/apply "$(LINUX)"
+
+cc: tree
+	@scripts/cc
+
+clean:
+	rm -rf build

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Runs in the guest: map and unmap parts of the BAR twice, and print one JSON object
+ * a line. Under QEMU's -icount shift=0 the TSC counts guest instructions.
+ *
+ *   bench KERNEL [sizes in MiB...]
+ */
+#include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_util.h"
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void one(int fd, const char *kernel, __u64 offset, __u64 bytes,
+		const char *place)
+{
+	struct test_huge_iomap_leaves leaves;
+	struct test_huge_iomap_unmap unmap;
+	struct test_huge_iomap_map map;
+	__u64 first_map = 0, first_unmap = 0;
+
+	/* The first round allocates page tables, which stay for the second. */
+	for (int round = 0; round < 2; round++) {
+		if (ioctl(fd, THI_PURGE))
+			die("purge");
+		if (thi_map(fd, THI_IOREMAP, offset, bytes, &map) ||
+		    thi_leaves(fd, map.handle, &leaves) ||
+		    thi_unmap(fd, map.handle, &unmap))
+			die("map");
+		if (leaves.wrong || unmap.left) {
+			fprintf(stderr, "a wrong mapping\n");
+			exit(1);
+		}
+		if (!round) {
+			first_map = map.ticks;
+			first_unmap = unmap.ticks;
+		}
+	}
+	/* The PUD table is shared with other areas, and counted here. */
+	printf("{\"path\": \"ioremap\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": %llu, \"bytes\": %llu, "
+	       "\"first_map_instructions\": %llu, \"first_unmap_instructions\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
+	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
+	       "\"table_kib\": %llu}\n",
+	       kernel, place, offset, bytes, first_map, first_unmap, map.ticks,
+	       unmap.ticks, leaves.nr[THI_4K], leaves.nr[THI_2M],
+	       leaves.nr[THI_1G], (leaves.tables + 1) * 4);
+	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	int fd = open(DEVICE, O_RDWR);
+	struct test_huge_iomap_bar bar;
+
+	if (argc < 2)
+		return 2;
+	if (fd < 0 || ioctl(fd, THI_BAR, &bar))
+		die(DEVICE);
+	for (int i = 2; i < argc; i++) {
+		__u64 bytes = strtoull(argv[i], NULL, 0) * SZ_1M;
+
+		if (bytes > bar.bytes)
+			continue;
+		one(fd, argv[1], 0, bytes, "aligned");
+		/* Odd by 1 MiB; the full size loses that at its start. */
+		one(fd, argv[1], SZ_1M,
+		    bytes == bar.bytes ? bytes - SZ_1M : bytes, "odd");
+	}
+	return 0;
+}

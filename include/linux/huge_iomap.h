@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Huge leaves for mappings of device memory.
+ *
+ * Terms:
+ *
+ * leaf        a page table entry that maps memory, at the PTE, PMD or PUD level
+ * shift       log2 of the bytes that a leaf maps: PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT
+ * congruent   va and pa are congruent modulo S when va % S == pa % S. A leaf of
+ *             S bytes can map pa at va only if they are, so whoever chooses the
+ *             va of a mapping chooses a congruent one.
+ * limit       the largest leaf that the administrator allows
+ */
+#ifndef _LINUX_HUGE_IOMAP_H
+#define _LINUX_HUGE_IOMAP_H
+
+#include <linux/align.h>
+#include <linux/pgtable.h>
+#include <linux/sprintf.h>
+#include <linux/types.h>
+
+/**
+ * huge_iomap_leaf_shift - the largest leaf that maps @pa at @va
+ * @va: virtual address at which the leaf starts
+ * @pa: physical address that it maps
+ * @bytes: length of the range that starts at @va and @pa
+ * @max_shift: upper bound, usually huge_iomap_max_shift()
+ *
+ * The leaf has to lie within the range whole: it is never larger than @bytes.
+ *
+ * Context: Any. Looks at its arguments only.
+ * Return: PUD_SHIFT or PMD_SHIFT, or PAGE_SHIFT where neither fits or the range
+ * wraps around.
+ */
+static inline unsigned int huge_iomap_leaf_shift(unsigned long va,
+						 phys_addr_t pa,
+						 unsigned long bytes,
+						 unsigned int max_shift)
+{
+	if (max_shift < PMD_SHIFT || bytes < PMD_SIZE ||
+	    !IS_ALIGNED(va | pa, PMD_SIZE))
+		return PAGE_SHIFT;
+	if (va + (bytes - 1) < va || pa + (bytes - 1) < pa)
+		return PAGE_SHIFT;
+	if (max_shift < PUD_SHIFT || bytes < PUD_SIZE ||
+	    !IS_ALIGNED(va | pa, PUD_SIZE))
+		return PMD_SHIFT;
+	return PUD_SHIFT;
+}
+
+static inline bool huge_iomap_has_block(phys_addr_t pa, unsigned long bytes,
+					unsigned long size)
+{
+	unsigned long head = -pa & (size - 1);
+
+	return bytes >= size && bytes - head >= size;
+}
+
+/**
+ * huge_iomap_congruent_shift - the modulus to choose a virtual address by
+ * @pa: physical address at which the range starts
+ * @bytes: length of the range
+ * @max_shift: upper bound, usually huge_iomap_max_shift()
+ *
+ * If the range is mapped at a va that is congruent to @pa modulo the size that
+ * is returned, every full block of that size becomes one leaf.
+ *
+ * Context: Any. Looks at its arguments only.
+ * Return: the largest shift of which at least one full, naturally aligned block
+ * lies within the range: PUD_SHIFT or PMD_SHIFT. PAGE_SHIFT if there is none, or
+ * if the range wraps around.
+ */
+static inline unsigned int huge_iomap_congruent_shift(phys_addr_t pa,
+						      unsigned long bytes,
+						      unsigned int max_shift)
+{
+	if (!bytes || pa + (bytes - 1) < pa)
+		return PAGE_SHIFT;
+	if (max_shift >= PUD_SHIFT && huge_iomap_has_block(pa, bytes, PUD_SIZE))
+		return PUD_SHIFT;
+	if (max_shift >= PMD_SHIFT && huge_iomap_has_block(pa, bytes, PMD_SIZE))
+		return PMD_SHIFT;
+	return PAGE_SHIFT;
+}
+
+/**
+ * huge_iomap_cap_shift - bound the limit by what the CPU can map
+ * @limit: shift of the largest leaf that the administrator allows
+ * @pmd: the CPU has PMD leaves
+ * @pud: the CPU has PUD leaves
+ *
+ * Context: Any. Looks at its arguments only.
+ * Return: PUD_SHIFT, PMD_SHIFT or PAGE_SHIFT.
+ */
+static inline unsigned int huge_iomap_cap_shift(unsigned int limit, bool pmd,
+						bool pud)
+{
+	if (pud && limit >= PUD_SHIFT)
+		return PUD_SHIFT;
+	if (pmd && limit >= PMD_SHIFT)
+		return PMD_SHIFT;
+	return PAGE_SHIFT;
+}
+
+/* Room for what huge_iomap_leaf_name() writes */
+#define HUGE_IOMAP_LEAF_NAME_LEN	8
+
+/**
+ * huge_iomap_leaf_name - the size of a leaf as text: 4K, 2M, 1G
+ * @shift: shift of the leaf
+ * @name: where to write it, HUGE_IOMAP_LEAF_NAME_LEN bytes
+ *
+ * Context: Any.
+ * Return: @name.
+ */
+static inline const char *huge_iomap_leaf_name(unsigned int shift, char *name)
+{
+	snprintf(name, HUGE_IOMAP_LEAF_NAME_LEN, "%lu%c", 1UL << (shift % 10),
+		 "?KMGTPE"[shift / 10]);
+	return name;
+}
+
+#ifdef CONFIG_HUGE_IOMAP
+unsigned int huge_iomap_limit_shift(void);
+unsigned int huge_iomap_max_shift(pgprot_t prot);
+#else
+static inline unsigned int huge_iomap_limit_shift(void)
+{
+	return PAGE_SHIFT;
+}
+
+static inline unsigned int huge_iomap_max_shift(pgprot_t prot)
+{
+	return PAGE_SHIFT;
+}
+#endif
+
+#endif /* _LINUX_HUGE_IOMAP_H */

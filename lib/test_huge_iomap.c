@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Test driver for huge I/O mappings.
+ *
+ * It binds to QEMU's ivshmem-plain, a PCI device whose BAR 2 is plain memory of
+ * any size, and maps parts of that BAR into the kernel on request of a test
+ * program. See test_huge_iomap_uapi.h for the ioctls.
+ *
+ * The page tables are read with lookup_address(), which knows nothing of the code
+ * under test.
+ *
+ * Locking: thi_lock covers everything here. The ioctls hold it for their whole
+ * length, so a mapping cannot go away under them.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fs.h>
+#include <linux/io.h>
+#include <linux/ioremap.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/pgtable.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+#include <linux/xarray.h>
+
+#include <asm/set_memory.h>
+#include <asm/timex.h>
+
+#include "test_huge_iomap_uapi.h"
+
+#define THI_BAR_NR	2
+
+struct thi_mapping {
+	struct file *owner;
+	void __iomem *addr;
+	phys_addr_t phys;
+	u64 bytes;
+	u32 how;
+};
+
+static DEFINE_MUTEX(thi_lock);
+static DEFINE_XARRAY_ALLOC(thi_mappings);
+static struct pci_dev *thi_pdev;
+
+static void __iomem *thi_do_map(u64 offset, u64 bytes, u32 how)
+{
+	struct device *dev = &thi_pdev->dev;
+	resource_size_t phys = pci_resource_start(thi_pdev, THI_BAR_NR) + offset;
+
+	switch (how) {
+	case THI_IOREMAP:
+		return ioremap(phys, bytes);
+	case THI_IOREMAP_UC:
+		return ioremap_uc(phys, bytes);
+	case THI_IOREMAP_WC:
+		return ioremap_wc(phys, bytes);
+	case THI_IOREMAP_WT:
+		return ioremap_wt(phys, bytes);
+	case THI_IOREMAP_CACHE:
+		return ioremap_cache(phys, bytes);
+	case THI_IOREMAP_PROT:
+		return ioremap_prot(phys, bytes, pgprot_writecombine(PAGE_KERNEL));
+	case THI_MEMREMAP_WB:
+		return (void __iomem *)memremap(phys, bytes, MEMREMAP_WB);
+	case THI_MEMREMAP_WT:
+		return (void __iomem *)memremap(phys, bytes, MEMREMAP_WT);
+	case THI_MEMREMAP_WC:
+		return (void __iomem *)memremap(phys, bytes, MEMREMAP_WC);
+	case THI_PCI_IOMAP_RANGE:
+		return pci_iomap_range(thi_pdev, THI_BAR_NR, offset, bytes);
+	case THI_PCI_IOMAP_WC_RANGE:
+		return pci_iomap_wc_range(thi_pdev, THI_BAR_NR, offset, bytes);
+	case THI_DEVM_IOREMAP:
+		return devm_ioremap(dev, phys, bytes);
+	case THI_DEVM_IOREMAP_WC:
+		return devm_ioremap_wc(dev, phys, bytes);
+	case THI_DEVM_MEMREMAP_WC: {
+		void *addr = devm_memremap(dev, phys, bytes, MEMREMAP_WC);
+
+		return IS_ERR(addr) ? NULL : (void __iomem *)addr;
+	}
+	}
+	return NULL;
+}
+
+static void thi_do_unmap(void __iomem *addr, u32 how)
+{
+	switch (how) {
+	case THI_MEMREMAP_WB:
+	case THI_MEMREMAP_WT:
+	case THI_MEMREMAP_WC:
+		memunmap((void __force *)addr);
+		break;
+	case THI_PCI_IOMAP_RANGE:
+	case THI_PCI_IOMAP_WC_RANGE:
+		pci_iounmap(thi_pdev, addr);
+		break;
+	case THI_DEVM_IOREMAP:
+	case THI_DEVM_IOREMAP_WC:
+		devm_iounmap(&thi_pdev->dev, addr);
+		break;
+	case THI_DEVM_MEMREMAP_WC:
+		devm_memunmap(&thi_pdev->dev, (void __force *)addr);
+		break;
+	default:
+		iounmap(addr);
+	}
+}
+
+/* @offset and @bytes lie within the BAR whole. */
+static int thi_check_range(u64 offset, u64 bytes, u32 how)
+{
+	u64 len = pci_resource_len(thi_pdev, THI_BAR_NR);
+
+	if (how >= THI_NR_HOW || !bytes || bytes > len || offset > len - bytes)
+		return -EINVAL;
+	return 0;
+}
+
+/* One step of a walk: a page table entry at any level, present or not. */
+struct thi_entry {
+	unsigned long next;	/* first address behind it */
+	enum test_huge_iomap_leaf leaf;
+	unsigned int tables;	/* PMD and PTE tables that the walk meets here first */
+	bool present;
+	phys_addr_t phys;
+	unsigned int type;
+};
+
+/* Read the entry for @va in a walk that began at @start. */
+static void thi_read_entry(struct thi_entry *e, unsigned long va,
+			   unsigned long start)
+{
+	bool first_in_pud = va == start || IS_ALIGNED(va, PUD_SIZE);
+	bool first_in_pmd = va == start || IS_ALIGNED(va, PMD_SIZE);
+	unsigned int level;
+	pte_t *pte = lookup_address(va, &level);
+	pgprotval_t prot;
+	unsigned long size;
+
+	if (level == PG_LEVEL_4K) {
+		e->leaf = THI_4K;
+		size = PAGE_SIZE;
+		e->tables = first_in_pud + first_in_pmd;
+	} else if (level == PG_LEVEL_2M) {
+		e->leaf = THI_2M;
+		size = PMD_SIZE;
+		e->tables = first_in_pud;
+	} else {
+		e->leaf = THI_1G;
+		size = PUD_SIZE;
+		e->tables = 0;
+	}
+	e->next = ALIGN_DOWN(va, size) + size;
+	e->present = pte && (pte_flags(*pte) & _PAGE_PRESENT);
+	if (!e->present)
+		return;
+
+	if (size == PAGE_SIZE) {
+		prot = pte_flags(*pte);
+		e->phys = PFN_PHYS(pte_pfn(*pte));
+	} else {
+		/* The PAT bit of a large leaf is among the address bits. */
+		prot = protval_large_2_4k(pte_val(*pte));
+		e->phys = (pte_val(*pte) & PTE_PFN_MASK & ~(size - 1)) +
+			  (va & (size - 1));
+	}
+	e->type = (prot & _PAGE_PWT ? 1 : 0) | (prot & _PAGE_PCD ? 2 : 0) |
+		  (prot & _PAGE_PAT ? 4 : 0);
+}
+
+static long thi_bar(void __user *arg)
+{
+	struct test_huge_iomap_bar bar = {
+		.start = pci_resource_start(thi_pdev, THI_BAR_NR),
+		.bytes = pci_resource_len(thi_pdev, THI_BAR_NR),
+	};
+
+	return copy_to_user(arg, &bar, sizeof(bar)) ? -EFAULT : 0;
+}
+
+static long thi_map(struct file *file, void __user *arg)
+{
+	struct test_huge_iomap_map req;
+	struct thi_mapping *m;
+	cycles_t start;
+	int err;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	err = thi_check_range(req.offset, req.bytes, req.how);
+	if (err)
+		return err;
+
+	m = kzalloc_obj(*m);
+	if (!m)
+		return -ENOMEM;
+	start = get_cycles();
+	m->addr = thi_do_map(req.offset, req.bytes, req.how);
+	req.ticks = get_cycles() - start;
+	if (!m->addr) {
+		kfree(m);
+		return -ENOMEM;
+	}
+	m->owner = file;
+	m->phys = pci_resource_start(thi_pdev, THI_BAR_NR) + req.offset;
+	m->bytes = req.bytes;
+	m->how = req.how;
+
+	err = xa_alloc(&thi_mappings, &req.handle, m, xa_limit_31b, GFP_KERNEL);
+	if (err)
+		goto unmap;
+	req.va = (unsigned long)m->addr;
+	if (!copy_to_user(arg, &req, sizeof(req)))
+		return 0;
+	err = -EFAULT;
+	xa_erase(&thi_mappings, req.handle);
+unmap:
+	thi_do_unmap(m->addr, m->how);
+	kfree(m);
+	return err;
+}
+
+static long thi_unmap(void __user *arg)
+{
+	struct test_huge_iomap_unmap req;
+	unsigned long start, va;
+	struct thi_mapping *m;
+	struct thi_entry e;
+	cycles_t t;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad)
+		return -EINVAL;
+	m = xa_erase(&thi_mappings, req.handle);
+	if (!m)
+		return -ENOENT;
+
+	t = get_cycles();
+	thi_do_unmap(m->addr, m->how);
+	req.ticks = get_cycles() - t;
+
+	req.left = 0;
+	req.tables = 0;
+	start = (unsigned long)m->addr & PAGE_MASK;
+	for (va = start; va < (unsigned long)m->addr + m->bytes; va = e.next) {
+		thi_read_entry(&e, va, start);
+		req.left += e.present ? (e.next - va) >> PAGE_SHIFT : 0;
+		req.tables += e.tables;
+	}
+	kfree(m);
+	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
+static long thi_leaves(void __user *arg)
+{
+	struct test_huge_iomap_leaves req;
+	unsigned long start, end, va;
+	struct thi_mapping *m;
+	struct thi_entry e;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad)
+		return -EINVAL;
+	m = xa_load(&thi_mappings, req.handle);
+	if (!m)
+		return -ENOENT;
+
+	memset(req.nr, 0, sizeof(req.nr));
+	req.tables = 0;
+	req.wrong = 0;
+	start = (unsigned long)m->addr & PAGE_MASK;
+	end = PAGE_ALIGN((unsigned long)m->addr + m->bytes);
+	for (va = start; va < end; va = e.next) {
+		thi_read_entry(&e, va, start);
+		req.tables += e.tables;
+		/* A leaf that reaches beyond the range maps what was not asked for. */
+		if (!e.present || e.next > end ||
+		    e.phys != (m->phys & PAGE_MASK) + (va - start)) {
+			req.wrong += (min(e.next, end) - va) >> PAGE_SHIFT;
+			continue;
+		}
+		req.nr[e.leaf]++;
+		if (va == start)
+			req.type = e.type;
+		else if (e.type != req.type)
+			req.type = THI_MIXED;
+	}
+	thi_read_entry(&e, end, end);
+	req.guarded = !e.present && is_ioremap_addr((void *)start) &&
+		      is_ioremap_addr((void *)end - 1);
+	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
+static long thi_access(unsigned int cmd, void __user *arg)
+{
+	bool write = cmd == THI_WRITE || cmd == THI_POKE;
+	struct test_huge_iomap_access req;
+	void __iomem *addr, *page = NULL;
+	struct thi_mapping *m;
+	int err;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad || !IS_ALIGNED(req.offset, sizeof(u32)))
+		return -EINVAL;
+
+	if (cmd == THI_READ || cmd == THI_WRITE) {
+		m = xa_load(&thi_mappings, req.handle);
+		if (!m)
+			return -ENOENT;
+		if (m->bytes < sizeof(u32) ||
+		    req.offset > m->bytes - sizeof(u32))
+			return -EINVAL;
+		addr = m->addr + req.offset;
+	} else {
+		err = thi_check_range(req.offset, sizeof(u32), req.how);
+		if (err)
+			return err;
+		page = thi_do_map(req.offset, sizeof(u32), req.how);
+		if (!page)
+			return -ENOMEM;
+		addr = page;
+	}
+
+	if (write) {
+		iowrite32(req.value, addr);
+		/* Out of the write-combining buffers before anyone else looks. */
+		wmb();
+	} else {
+		req.value = ioread32(addr);
+	}
+	if (page)
+		thi_do_unmap(page, req.how);
+	if (!write && copy_to_user(arg, &req, sizeof(req)))
+		return -EFAULT;
+	return 0;
+}
+
+static long thi_bad_ranges(void)
+{
+	resource_size_t phys = pci_resource_start(thi_pdev, THI_BAR_NR);
+	const struct { resource_size_t phys; unsigned long bytes; } bad[] = {
+		{ phys, 0 },
+		{ phys, -phys + PAGE_SIZE },
+		{ phys, -PAGE_SIZE },
+		{ phys + PAGE_SIZE, -PAGE_SIZE },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(bad); i++) {
+		void __iomem *addr;
+
+		/* Not a wrap-around on this machine. */
+		if (bad[i].bytes && bad[i].phys + bad[i].bytes - 1 >= bad[i].phys)
+			continue;
+		addr = ioremap(bad[i].phys, bad[i].bytes);
+		if (addr) {
+			iounmap(addr);
+			return -EBADE;
+		}
+	}
+	return 0;
+}
+
+static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
+{
+	void __user *arg = (void __user *)val;
+
+	guard(mutex)(&thi_lock);
+	if (!thi_pdev)
+		return -ENODEV;
+
+	switch (cmd) {
+	case THI_BAR:
+		return thi_bar(arg);
+	case THI_MAP:
+		return thi_map(file, arg);
+	case THI_UNMAP:
+		return thi_unmap(arg);
+	case THI_LEAVES:
+		return thi_leaves(arg);
+	case THI_READ:
+	case THI_WRITE:
+	case THI_PEEK:
+	case THI_POKE:
+		return thi_access(cmd, arg);
+	case THI_PURGE:
+		vm_unmap_aliases();
+		return 0;
+	case THI_BAD_RANGES:
+		return thi_bad_ranges();
+	}
+	return -ENOTTY;
+}
+
+/* Unmap what @owner mapped, or everything if it is NULL. */
+static void thi_unmap_all(struct file *owner)
+{
+	struct thi_mapping *m;
+	unsigned long i;
+
+	xa_for_each(&thi_mappings, i, m) {
+		if (owner && m->owner != owner)
+			continue;
+		xa_erase(&thi_mappings, i);
+		thi_do_unmap(m->addr, m->how);
+		kfree(m);
+	}
+}
+
+static int thi_release(struct inode *inode, struct file *file)
+{
+	guard(mutex)(&thi_lock);
+	thi_unmap_all(file);
+	return 0;
+}
+
+static const struct file_operations thi_fops = {
+	.owner = THIS_MODULE,
+	.release = thi_release,
+	.unlocked_ioctl = thi_ioctl,
+};
+
+static struct miscdevice thi_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "test_huge_iomap",
+	.mode = 0600,
+	.fops = &thi_fops,
+};
+
+static int thi_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int err;
+
+	guard(mutex)(&thi_lock);
+	if (thi_pdev)
+		return -EBUSY;
+	err = pcim_enable_device(pdev);
+	if (err)
+		return err;
+	if (!pci_resource_len(pdev, THI_BAR_NR))
+		return -ENODEV;
+	err = pcim_request_region(pdev, THI_BAR_NR, KBUILD_MODNAME);
+	if (err)
+		return err;
+	err = misc_register(&thi_misc);
+	if (err)
+		return err;
+	thi_pdev = pdev;
+	return 0;
+}
+
+static void thi_remove(struct pci_dev *pdev)
+{
+	misc_deregister(&thi_misc);
+	guard(mutex)(&thi_lock);
+	thi_unmap_all(NULL);
+	thi_pdev = NULL;
+}
+
+static const struct pci_device_id thi_ids[] = {
+	{ PCI_DEVICE(PCI_VENDOR_ID_REDHAT_QUMRANET, 0x1110) },	/* ivshmem */
+	{}
+};
+MODULE_DEVICE_TABLE(pci, thi_ids);
+
+static struct pci_driver thi_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = thi_ids,
+	.probe = thi_probe,
+	.remove = thi_remove,
+};
+module_pci_driver(thi_driver);
+
+MODULE_DESCRIPTION("Test driver for huge I/O mappings");
+MODULE_LICENSE("GPL");

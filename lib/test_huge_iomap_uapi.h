@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * ioctls of lib/test_huge_iomap.c: map parts of a real PCI BAR into the kernel in
+ * all the ways that there are, and report the page tables.
+ */
+#ifndef _LIB_TEST_HUGE_IOMAP_UAPI_H
+#define _LIB_TEST_HUGE_IOMAP_UAPI_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* How to map */
+enum test_huge_iomap_how {
+	THI_IOREMAP,
+	THI_IOREMAP_UC,
+	THI_IOREMAP_WC,
+	THI_IOREMAP_WT,
+	THI_IOREMAP_CACHE,
+	THI_IOREMAP_PROT,		/* with the protection of ioremap_wc() */
+	THI_MEMREMAP_WB,
+	THI_MEMREMAP_WT,
+	THI_MEMREMAP_WC,
+	THI_PCI_IOMAP_RANGE,
+	THI_PCI_IOMAP_WC_RANGE,
+	THI_DEVM_IOREMAP,
+	THI_DEVM_IOREMAP_WC,
+	THI_DEVM_MEMREMAP_WC,
+	THI_NR_HOW,
+};
+
+/* Index of a leaf size */
+enum test_huge_iomap_leaf {
+	THI_4K,
+	THI_2M,
+	THI_1G,
+	THI_NR_LEAF,
+};
+
+/* Memory type of a leaf: index into the PAT, as Linux programs it */
+enum test_huge_iomap_type {
+	THI_WB = 0,
+	THI_WC = 1,
+	THI_UC_MINUS = 2,
+	THI_UC = 3,
+	THI_WT = 7,
+	THI_MIXED = 255,		/* not the same in all leaves */
+};
+
+/* The BAR: @start is a physical address, @bytes its length */
+struct test_huge_iomap_bar {
+	__u64	start;
+	__u64	bytes;
+};
+
+/*
+ * Map @bytes of the BAR from @offset on, both in bytes.
+ * @ticks: how long it took, in TSC ticks
+ */
+struct test_huge_iomap_map {
+	__u64	offset;
+	__u64	bytes;
+	__u32	how;
+	__u32	handle;			/* out */
+	__u64	va;			/* out */
+	__u64	ticks;			/* out */
+};
+
+/*
+ * Unmap.
+ * @left: pages that are still mapped in the range afterwards
+ * @tables: page tables below the PUD level that remain under the range
+ */
+struct test_huge_iomap_unmap {
+	__u32	handle;
+	__u32	pad;			/* 0 */
+	__u64	ticks;			/* out */
+	__u64	left;			/* out */
+	__u64	tables;			/* out */
+};
+
+/*
+ * Walk the page tables of a mapping.
+ * @nr: leaves by size
+ * @tables: PMD and PTE tables under the range
+ * @wrong: pages that are not mapped, or not to the physical address they should
+ * @type: memory type
+ * @guarded: is_ioremap_addr() is true for the range, and the page behind it is not
+ *	mapped
+ */
+struct test_huge_iomap_leaves {
+	__u32	handle;
+	__u32	type;			/* out */
+	__u64	nr[THI_NR_LEAF];	/* out */
+	__u64	tables;			/* out */
+	__u64	wrong;			/* out */
+	__u32	guarded;		/* out */
+	__u32	pad;			/* 0 */
+};
+
+/*
+ * Read or write 32 bits, aligned: at @offset of the mapping @handle (READ, WRITE),
+ * or at @offset of the BAR through a mapping of that one page (PEEK, POKE).
+ */
+struct test_huge_iomap_access {
+	__u64	offset;
+	__u32	handle;
+	__u32	how;
+	__u32	value;			/* in, out */
+	__u32	pad;			/* 0 */
+};
+
+#define THI_BAR		_IOR('I', 0x00, struct test_huge_iomap_bar)
+#define THI_MAP		_IOWR('I', 0x01, struct test_huge_iomap_map)
+#define THI_UNMAP	_IOWR('I', 0x02, struct test_huge_iomap_unmap)
+#define THI_LEAVES	_IOWR('I', 0x03, struct test_huge_iomap_leaves)
+#define THI_READ	_IOWR('I', 0x04, struct test_huge_iomap_access)
+#define THI_WRITE	_IOW('I', 0x05, struct test_huge_iomap_access)
+#define THI_PEEK	_IOWR('I', 0x06, struct test_huge_iomap_access)
+#define THI_POKE	_IOW('I', 0x07, struct test_huge_iomap_access)
+/* Give unmapped areas back to the allocator now */
+#define THI_PURGE	_IO('I', 0x08)
+/* Call ioremap() with no length and with ranges that wrap around: fails if one works */
+#define THI_BAD_RANGES	_IO('I', 0x09)
+
+#endif /* _LIB_TEST_HUGE_IOMAP_UAPI_H */

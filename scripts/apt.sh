@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced, after lib.sh, by the scripts that fetch Debian packages of other suites.
+# apt runs with a state directory of its own under build/: the machine's apt is not
+# touched, and signatures are checked against the archive's keyring.
+
+APT_DIR=$BUILD/apt
+
+apt_private() {
+	local tool=$1
+	shift
+	"$tool" -o Dir::Etc="$APT_DIR/etc" -o Dir::Etc::Parts="$APT_DIR/etc/none" \
+		-o Dir::State="$APT_DIR/state" -o Dir::State::status="$APT_DIR/status" \
+		-o Dir::Cache="$APT_DIR/cache" -o APT::Sandbox::User=root \
+		-o Acquire::Retries=3 "$@"
+}
+
+# The mirrors that this machine uses, as its own apt knows them.
+apt_mirrors() {
+	# shellcheck disable=SC2016 # apt expands it
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+		grep -v security | sort -u
+}
+
+# apt_find TYPE PACKAGE SUITE...: make the private apt look at the first suite that
+# has the package. TYPE is deb or deb-src.
+apt_find() {
+	local type=$1 package=$2 suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local show=show
+	shift 2
+	[ "$type" = deb ] || show=showsrc
+
+	[ -r "$keyring" ] || die "no $keyring: install debian-archive-keyring"
+	mkdir -p "$APT_DIR"/{etc/{apt.conf.d,preferences.d,sources.list.d,none},state/lists/partial,cache/archives/partial}
+	: >"$APT_DIR/status"
+	for suite; do
+		for uri in $(apt_mirrors); do
+			echo "$type [signed-by=$keyring] $uri $suite main" >"$APT_DIR/etc/sources.list"
+			say "looking for $package in $suite (10 seconds)"
+			apt_private apt-get update >"$APT_DIR/update.log" 2>&1 || continue
+			! grep -q '^[EW]:' "$APT_DIR/update.log" || continue
+			apt_private apt-cache "$show" "$package" 2>/dev/null | grep -q . || continue
+			return
+		done
+	done
+	die "no mirror of this machine's apt has $package with a valid signature; see $APT_DIR/update.log"
+}

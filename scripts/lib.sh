@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced by the other scripts: where things are, and how to speak.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+BUILD=$ROOT/build
+BASE=$BUILD/base
+LINUX=$BUILD/linux
+PATCHES=$ROOT/patches
+JOBS=${JOBS:-$(nproc)}
+SERIES=7.3
+export BASE LINUX PATCHES JOBS SERIES
+
+# One identity and one date for what the scripts commit: the same input gives
+# the same commits on every machine.
+export GIT_AUTHOR_NAME=huge-iomap GIT_AUTHOR_EMAIL=huge-iomap@example.org
+export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+BASE_DATE='2026-01-01T00:00:00Z'
+export BASE_DATE
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need_space DIR MIB: stop early instead of in the middle of a write.
+need_space() {
+	local free
+	free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+	[ "$free" -ge "$2" ] || die "$1 has $free MiB free, $2 MiB are needed"
+}
+
+mkdir -p "$BUILD"

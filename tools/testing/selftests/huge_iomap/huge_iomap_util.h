@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Shared by the tests of this directory: the test driver, the sysfs limit, and the
+ * leaves that a mapping should have.
+ */
+#ifndef __SELFTEST_HUGE_IOMAP_UTIL_H
+#define __SELFTEST_HUGE_IOMAP_UTIL_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "../../../../lib/test_huge_iomap_uapi.h"
+
+#define DEVICE		"/dev/test_huge_iomap"
+#define LIMIT		"/sys/kernel/mm/huge_iomap/limit"
+
+#define SZ_4K		0x1000ULL
+#define SZ_1M		0x100000ULL
+#define SZ_2M		0x200000ULL
+#define SZ_1G		0x40000000ULL
+
+static const char * const leaf_names[THI_NR_LEAF] = { "4K", "2M", "1G" };
+
+/* The first line of a file, without its end. False if it cannot be read. */
+static inline bool read_line(const char *path, char *buf, size_t len)
+{
+	FILE *f = fopen(path, "r");
+	bool ok;
+
+	if (!f)
+		return false;
+	ok = fgets(buf, len, f);
+	fclose(f);
+	if (ok)
+		buf[strcspn(buf, "\n")] = 0;
+	return ok;
+}
+
+/* 0, or the errno of the write */
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t n;
+	int err = 0;
+
+	if (fd < 0)
+		return errno;
+	n = write(fd, text, strlen(text));
+	if (n < 0)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+static inline bool file_has(const char *path, const char *word)
+{
+	FILE *f = fopen(path, "r");
+	bool found = false;
+	char *line = NULL;
+	size_t len = 0;
+
+	if (!f)
+		return false;
+	while (!found && getline(&line, &len, f) > 0)
+		found = strstr(line, word);
+	free(line);
+	fclose(f);
+	return found;
+}
+
+/* The number behind @key, in /proc/meminfo or /proc/vmstat; -1 if there is none. */
+static inline long proc_value(const char *path, const char *key)
+{
+	FILE *f = fopen(path, "r");
+	char name[64];
+	long value, found = -1;
+
+	if (!f)
+		return -1;
+	while (found < 0 && fscanf(f, "%63s %ld%*[^\n]", name, &value) == 2)
+		if (!strcmp(name, key))
+			found = value;
+	fclose(f);
+	return found;
+}
+
+/* Bytes of page tables on the system, exact: per-CPU counts are folded in first. */
+static inline long page_table_bytes(void)
+{
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	return proc_value("/proc/vmstat", "nr_page_table_pages") * 4096;
+}
+
+/* The largest leaf that a mapping can get now: THI_4K, THI_2M or THI_1G. */
+static inline int max_leaf(void)
+{
+	char limit[16];
+
+	/* CONFIG_HUGE_IOMAP is not set. */
+	if (!read_line(LIMIT, limit, sizeof(limit)))
+		return THI_4K;
+	if (!strcmp(limit, "4K"))
+		return THI_4K;
+	if (!strcmp(limit, "2M") || !file_has("/proc/cpuinfo", " pdpe1gb"))
+		return THI_2M;
+	return THI_1G;
+}
+
+/*
+ * The ideal set of leaves for a range of whole pages, and the PMD and PTE tables
+ * under it, counted block by block: each full block of the largest size is one
+ * leaf, and so on downwards.
+ */
+struct ideal {
+	__u64 nr[THI_NR_LEAF];
+	__u64 tables;
+};
+
+static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
+					int max)
+{
+	static const __u64 sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
+	struct ideal ideal = {};
+	__u64 off, next;
+
+	for (off = 0; off < bytes; off = next) {
+		int leaf = THI_4K;
+
+		for (int i = max; i > THI_4K && leaf == THI_4K; i--)
+			if ((pa + off) % sizes[i] == 0 && bytes - off >= sizes[i])
+				leaf = i;
+		ideal.nr[leaf]++;
+		if (leaf < THI_1G && (!off || (va + off) % SZ_1G == 0))
+			ideal.tables++;
+		if (leaf < THI_2M && (!off || (va + off) % SZ_2M == 0))
+			ideal.tables++;
+		next = off + sizes[leaf];
+	}
+	return ideal;
+}
+
+/* The test driver */
+
+static inline int thi_map(int fd, int how, __u64 offset, __u64 bytes,
+			  struct test_huge_iomap_map *map)
+{
+	*map = (struct test_huge_iomap_map) {
+		.how = how,
+		.offset = offset,
+		.bytes = bytes,
+	};
+	return ioctl(fd, THI_MAP, map) ? -errno : 0;
+}
+
+static inline int thi_unmap(int fd, __u32 handle,
+			    struct test_huge_iomap_unmap *unmap)
+{
+	*unmap = (struct test_huge_iomap_unmap) { .handle = handle };
+	return ioctl(fd, THI_UNMAP, unmap) ? -errno : 0;
+}
+
+static inline int thi_leaves(int fd, __u32 handle,
+			     struct test_huge_iomap_leaves *leaves)
+{
+	*leaves = (struct test_huge_iomap_leaves) { .handle = handle };
+	return ioctl(fd, THI_LEAVES, leaves) ? -errno : 0;
+}
+
+static inline int thi_write(int fd, __u32 handle, __u64 offset,
+			    __u32 value)
+{
+	struct test_huge_iomap_access a = {
+		.handle = handle, .offset = offset, .value = value,
+	};
+
+	return ioctl(fd, THI_WRITE, &a) ? -errno : 0;
+}
+
+static inline int thi_read(int fd, __u32 handle, __u64 offset,
+			   __u32 *value)
+{
+	struct test_huge_iomap_access a = { .handle = handle, .offset = offset };
+	int err = ioctl(fd, THI_READ, &a) ? -errno : 0;
+
+	*value = a.value;
+	return err;
+}
+
+static inline int thi_poke(int fd, int how, __u64 offset, __u32 value)
+{
+	struct test_huge_iomap_access a = {
+		.how = how, .offset = offset, .value = value,
+	};
+
+	return ioctl(fd, THI_POKE, &a) ? -errno : 0;
+}
+
+static inline int thi_peek(int fd, int how, __u64 offset, __u32 *value)
+{
+	struct test_huge_iomap_access a = { .how = how, .offset = offset };
+	int err = ioctl(fd, THI_PEEK, &a) ? -errno : 0;
+
+	*value = a.value;
+	return err;
+}
+
+#endif /* __SELFTEST_HUGE_IOMAP_UTIL_H */
