@@ -30,4 +30,10 @@ need_space() {
 	[ "$free" -ge "$2" ] || die "$1 has $free MiB free, $2 MiB are needed"
 }
 
+# What build/linux was last made from or exported to: the commit, and the base and
+# the patches as a checksum.
+TREE_STAMP=$LINUX/.git/huge-iomap-tree
+series_id() { cat "$BUILD/base.stamp" "$PATCHES"/[0-9]*.patch 2>/dev/null | sha256sum | cut -d' ' -f1; }
+stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
+
 mkdir -p "$BUILD"
