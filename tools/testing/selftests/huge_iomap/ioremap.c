@@ -446,6 +446,78 @@ TEST_F_TIMEOUT(bar, readers, 600)
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 }
 
+/* Let the n-th allocation of this process fail; 0 ends that. */
+static int fail_nth(int n)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", n);
+	return write_file("/proc/self/fail-nth", text);
+}
+
+/*
+ * Each allocation of an ioremap fails in turn. It returns an error then, and leaves
+ * nothing behind.
+ */
+TEST_F_TIMEOUT(bar, alloc_failure, 120)
+{
+	/* Quiet, and also for the order and the context of page tables */
+	static const struct { const char *file, *value; } faults[] = {
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+	};
+	__u64 bytes = self->max == THI_4K ? 4 * SZ_2M : 2 * SZ_1G;
+	struct test_huge_iomap_unmap unmap;
+	struct test_huge_iomap_map map;
+	char left[16];
+	int n = 0, failed = 0, done = 0;
+
+	if (access("/proc/self/fail-nth", W_OK))
+		SKIP(return, "no fault injection in this kernel");
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		if (access(faults[i].file, W_OK))
+			SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+		ASSERT_EQ(0, write_file(faults[i].file, faults[i].value));
+	}
+
+	while (!done) {
+		long vmalloc;
+		int err;
+
+		/* Leaves of the largest size take the place of all tables. */
+		ASSERT_EQ(0, thi_map(self->fd, THI_IOREMAP, 0, bytes, &map));
+		ASSERT_EQ(0, thi_unmap(self->fd, map.handle, &unmap));
+		ASSERT_EQ(0, ioctl(self->fd, THI_PURGE));
+		vmalloc = proc_value("/proc/meminfo", "VmallocUsed:");
+
+		ASSERT_EQ(0, fail_nth(++n));
+		err = thi_map(self->fd, THI_IOREMAP, SZ_1M, bytes, &map);
+		ASSERT_TRUE(read_line("/proc/self/fail-nth", left, sizeof(left)));
+		ASSERT_EQ(0, fail_nth(0));
+		/* The count was not used up: there are fewer allocations than that. */
+		done = strcmp(left, "0");
+		if (!err) {
+			check_mapping(_metadata, self->fd, &self->bar, &map,
+				      self->max);
+			ASSERT_EQ(0, thi_unmap(self->fd, map.handle, &unmap));
+			EXPECT_EQ(0, unmap.left);
+			continue;
+		}
+		failed++;
+		EXPECT_EQ(-ENOMEM, err);
+		ASSERT_EQ(0, ioctl(self->fd, THI_PURGE));
+		EXPECT_EQ(vmalloc, proc_value("/proc/meminfo", "VmallocUsed:"));
+		EXPECT_FALSE(pat_tracks(self->bar.start + SZ_1M,
+					self->bar.start + SZ_1M + bytes));
+	}
+	TH_LOG("%d of %d failures made ioremap() fail", failed, n - 1);
+	/* The driver's record, the area, and a table of each level at least */
+	EXPECT_GE(failed, 4);
+}
+
 /* User space sees what the kernel wrote, through the BAR's file in sysfs. */
 TEST_F(bar, user_mapping)
 {
