@@ -51,8 +51,9 @@ bench: tree
 	@bench/run bench/results.json
 	@scripts/demo bench/results.json bench/results.svg
 
-check: tree
+check: kernel
 	@scripts/deps check
+	@scripts/initramfs
 	@scripts/check
 
 check-bisect: tree
