@@ -36,7 +36,8 @@ demo: tree
 
 test: tree
 	@scripts/kernel series
-	@$(if $(T),,scripts/kernel nohuge)
+	@$(if $(T),true,scripts/kernel nohuge)
+	@$(if $(T),true,scripts/kernel pae)
 	@scripts/initramfs
 	@scripts/run-tests
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * KUnit tests of the arithmetic in include/linux/huge_iomap.h: which leaf fits,
- * and which virtual address to choose.
+ * and which virtual address to choose; and of get_ioremap_area(), which chooses.
  */
 #include <kunit/test.h>
+#include <linux/mm.h>	/* before ioremap.h: it uses high_memory on 32-bit x86 */
 #include <linux/huge_iomap.h>
+#include <linux/ioremap.h>
 #include <linux/prandom.h>
 #include <linux/sizes.h>
+#include <linux/vmalloc.h>
 
 /* Where the vmalloc area starts with 4 and with 5 levels, or any aligned address. */
 #ifdef CONFIG_X86_64
@@ -205,11 +208,114 @@ static void ideal_set_test(struct kunit *test)
 	}
 }
 
+/* Address space that nobody else uses, if there is that much of it */
+static unsigned long window_start(void)
+{
+	if (BITS_PER_LONG < 64)
+		return IOREMAP_START;
+	return ALIGN(IOREMAP_START + (IOREMAP_END - IOREMAP_START) / 2, SZ_1G);
+}
+
+static unsigned long window_end(unsigned long bytes)
+{
+	return BITS_PER_LONG < 64 ? IOREMAP_END : window_start() + bytes;
+}
+
+static void area_place_test(struct kunit *test)
+{
+	static const struct { phys_addr_t pa; unsigned long bytes; } ranges[] = {
+		{ PUD_SIZE, PAGE_SIZE },
+		{ PUD_SIZE, PMD_SIZE },
+		{ PUD_SIZE, 3 * PMD_SIZE },
+		{ PUD_SIZE + PAGE_SIZE, PAGE_SIZE },
+		{ PUD_SIZE + PAGE_SIZE, PMD_SIZE },
+		{ PUD_SIZE + PAGE_SIZE, 2 * PMD_SIZE },
+		{ PUD_SIZE + PMD_SIZE / 2, 3 * PMD_SIZE },
+		{ PUD_SIZE + 3 * PMD_SIZE - PAGE_SIZE, PMD_SIZE + PAGE_SIZE },
+#if BITS_PER_LONG >= 64
+		{ PUD_SIZE, 4 * PUD_SIZE },
+		{ PUD_SIZE + PAGE_SIZE, 2 * PUD_SIZE },
+		{ PUD_SIZE + PMD_SIZE, 2 * PUD_SIZE - PMD_SIZE },
+		{ 2 * PUD_SIZE - PAGE_SIZE, PUD_SIZE + PAGE_SIZE },
+#endif
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
+		phys_addr_t pa = ranges[i].pa;
+		unsigned long bytes = ranges[i].bytes, mask, align, addr;
+		unsigned int shift = huge_iomap_congruent_shift(pa, bytes,
+					huge_iomap_max_shift(PAGE_KERNEL));
+		struct vm_struct *area;
+
+		area = get_ioremap_area(pa, bytes, PAGE_KERNEL, window_start(),
+					window_end(16UL * SZ_1G), NULL);
+		KUNIT_ASSERT_NOT_NULL(test, area);
+		addr = (unsigned long)area->addr;
+		KUNIT_EXPECT_EQ(test, pa, area->phys_addr);
+		KUNIT_EXPECT_EQ(test, bytes, get_vm_area_size(area));
+		/* Congruent modulo the leaf, ... */
+		mask = shift > PAGE_SHIFT ? (1UL << shift) - 1 : 0;
+		KUNIT_EXPECT_EQ_MSG(test, (unsigned long)pa & mask, addr & mask,
+				    "pa %pa bytes %#lx", &pa, bytes);
+		/* ... and otherwise aligned as any other area. */
+		align = 1UL << clamp_t(int, get_count_order_long(bytes),
+				       PAGE_SHIFT, IOREMAP_MAX_ORDER);
+		KUNIT_EXPECT_EQ_MSG(test, (unsigned long)pa & mask,
+				    addr & (align - 1),
+				    "pa %pa bytes %#lx", &pa, bytes);
+		free_vm_area(area);
+	}
+}
+
+#define MAX_AREAS	64
+
+/* How many areas for ranges like this fit into 128 MiB */
+static int count_areas(struct kunit *test, phys_addr_t pa, unsigned long bytes)
+{
+	struct vm_struct **areas;
+	int n, nr = 0;
+
+	areas = kunit_kcalloc(test, MAX_AREAS, sizeof(*areas), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, areas);
+	while (nr < MAX_AREAS) {
+		areas[nr] = get_ioremap_area(pa, bytes, PAGE_KERNEL,
+					     window_start(), window_end(SZ_128M),
+					     NULL);
+		if (!areas[nr])
+			break;
+		nr++;
+	}
+	for (n = 0; n < nr; n++)
+		free_vm_area(areas[n]);
+	return nr;
+}
+
+/* Congruence costs no address space: as many odd areas fit as aligned ones. */
+static void area_cost_test(struct kunit *test)
+{
+	unsigned long bytes = PMD_SIZE + PMD_SIZE / 2;
+	int aligned, odd;
+
+	if (bytes > SZ_16M)
+		kunit_skip(test, "the leaves are too large for a window of 128 MiB");
+
+	aligned = count_areas(test, PUD_SIZE, bytes);
+	odd = count_areas(test, PUD_SIZE + PMD_SIZE / 2, bytes);
+	kunit_info(test, "%d aligned, %d odd areas of %lu KiB", aligned, odd,
+		   bytes / SZ_1K);
+	KUNIT_EXPECT_GE(test, aligned, 4);
+	KUNIT_EXPECT_LT(test, aligned, MAX_AREAS);
+	/* The window has the distance from the aligned address once less. */
+	KUNIT_EXPECT_GE(test, odd, aligned - 1);
+}
+
 static struct kunit_case huge_iomap_cases[] = {
 	KUNIT_CASE_PARAM(leaf_shift_test, leaf_gen_params),
 	KUNIT_CASE_PARAM(congruent_shift_test, congruent_gen_params),
 	KUNIT_CASE(cap_shift_test),
 	KUNIT_CASE(ideal_set_test),
+	KUNIT_CASE(area_place_test),
+	KUNIT_CASE(area_cost_test),
 	{}
 };
 
@@ -222,3 +328,4 @@ kunit_test_suite(huge_iomap_suite);
 
 MODULE_DESCRIPTION("KUnit tests of the huge I/O mapping arithmetic");
 MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
