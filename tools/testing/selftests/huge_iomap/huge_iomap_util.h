@@ -75,16 +75,16 @@ static inline bool file_has(const char *path, const char *word)
 	return found;
 }
 
-/* The number behind @key, in /proc/meminfo or /proc/vmstat; -1 if there is none. */
-static inline long proc_value(const char *path, const char *key)
+/* The number behind @key in /proc/vmstat; -1 if there is none. */
+static inline long vmstat_value(const char *key)
 {
-	FILE *f = fopen(path, "r");
+	FILE *f = fopen("/proc/vmstat", "r");
 	char name[64];
 	long value, found = -1;
 
 	if (!f)
 		return -1;
-	while (found < 0 && fscanf(f, "%63s %ld%*[^\n]", name, &value) == 2)
+	while (found < 0 && fscanf(f, "%63s %ld", name, &value) == 2)
 		if (!strcmp(name, key))
 			found = value;
 	fclose(f);
@@ -95,7 +95,24 @@ static inline long proc_value(const char *path, const char *key)
 static inline long page_table_bytes(void)
 {
 	write_file("/proc/sys/vm/stat_refresh", "1");
-	return proc_value("/proc/vmstat", "nr_page_table_pages") * 4096;
+	return vmstat_value("nr_page_table_pages") * 4096;
+}
+
+/* How many ioremap areas there are in the system; -1 on error */
+static inline long ioremap_areas(void)
+{
+	FILE *f = fopen("/proc/vmallocinfo", "r");
+	char *line = NULL;
+	size_t len = 0;
+	long n = 0;
+
+	if (!f)
+		return -1;
+	while (getline(&line, &len, f) > 0)
+		n += !!strstr(line, " ioremap");
+	free(line);
+	fclose(f);
+	return n;
 }
 
 /* The largest leaf that a mapping can get now: THI_4K, THI_2M or THI_1G. */
