@@ -300,7 +300,8 @@ TEST_F_TIMEOUT(ioremap, no_leak, 600)
 		}
 	}
 	ASSERT_GT(tables, 0);
-	EXPECT_LE(page_table_bytes() - tables, 0);
+	/* Another process may need a table more; a leak would be of 1,000. */
+	EXPECT_LE(page_table_bytes() - tables, 2 * 4096);
 	ASSERT_GT(areas, 0);
 	EXPECT_EQ(areas, ioremap_areas());
 }
