@@ -23,6 +23,10 @@ export BASE_DATE
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+# ccache sees all trees and output directories from build/.
+export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1
+export CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
+
 # need_space DIR MIB: stop early instead of in the middle of a write.
 need_space() {
 	local free
