@@ -18,6 +18,7 @@
 #include <linux/io.h>
 #include <linux/ioremap.h>
 #include <linux/miscdevice.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
@@ -368,6 +369,114 @@ static long thi_bad_ranges(void)
 	return 0;
 }
 
+static int thi_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	const unsigned long bytes = vma->vm_end - vma->vm_start;
+	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	int err = -EINVAL;
+
+	/* The mmap lock is held, and the ioctls take it inside of thi_lock. */
+	if (!mutex_trylock(&thi_lock))
+		return -EAGAIN;
+	if (!thi_pdev)
+		err = -ENODEV;
+	else if (offset >= THI_FAR)
+		err = 0;
+	else if (offset + bytes <= pci_resource_len(thi_pdev, THI_BAR_NR))
+		err = 0;
+	if (!err && offset < THI_FAR)
+		offset += pci_resource_start(thi_pdev, THI_BAR_NR);
+	mutex_unlock(&thi_lock);
+	if (err)
+		return err;
+
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	return io_remap_pfn_range(vma, vma->vm_start, PHYS_PFN(offset), bytes,
+				  vma->vm_page_prot);
+}
+
+/* The leaf at @addr: its size index and if it is present and writable. */
+static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
+				   int *leaf, bool *present, bool *write)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd;
+	pte_t *pte;
+
+	*present = false;
+	if (pgd_none(*pgd))
+		return PGDIR_SIZE;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(*p4d))
+		return P4D_SIZE;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(*pud) || pud_leaf(*pud)) {
+		*leaf = THI_1G;
+		*present = pud_val(*pud) & _PAGE_PRESENT;
+		*write = pud_write(*pud);
+		return PUD_SIZE;
+	}
+	pmd = pmd_offset(pud, addr);
+	if (pmd_none(*pmd) || pmd_leaf(*pmd)) {
+		*leaf = THI_2M;
+		*present = pmd_val(*pmd) & _PAGE_PRESENT;
+		*write = pmd_write(*pmd);
+		return PMD_SIZE;
+	}
+	pte = pte_offset_kernel(pmd, addr);
+	*leaf = THI_4K;
+	*present = pte_val(*pte) & _PAGE_PRESENT;
+	*write = pte_write(*pte);
+	return PAGE_SIZE;
+}
+
+static long thi_user(void __user *arg)
+{
+	struct test_huge_iomap_user req;
+	unsigned long addr, end, size;
+	bool present, write;
+	int leaf;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	memset(req.leaf_bytes, 0, sizeof(req.leaf_bytes));
+	req.writable = 0;
+	/* The tests leave their own mappings alone while they ask. */
+	mmap_read_lock(current->mm);
+	for (addr = req.addr; addr < req.addr + req.bytes; addr = end) {
+		size = thi_user_leaf(current->mm, addr, &leaf, &present, &write);
+		end = min(ALIGN_DOWN(addr, size) + size, req.addr + req.bytes);
+		if (!present)
+			continue;
+		req.leaf_bytes[leaf] += end - addr;
+		req.writable += write ? end - addr : 0;
+	}
+	mmap_read_unlock(current->mm);
+	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
+/* What a driver does that takes part of a user mapping back */
+static long thi_zap(struct file *file, void __user *arg)
+{
+	struct test_huge_iomap_zap zap;
+	struct vm_area_struct *vma;
+	long err = -EINVAL;
+
+	if (copy_from_user(&zap, arg, sizeof(zap)))
+		return -EFAULT;
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, zap.addr);
+	if (vma && vma->vm_file == file && PAGE_ALIGNED(zap.addr | zap.bytes) &&
+	    zap.bytes && zap.bytes <= vma->vm_end - zap.addr) {
+		zap_special_vma_range(vma, zap.addr, zap.bytes);
+		err = 0;
+	}
+	mmap_read_unlock(current->mm);
+	return err;
+}
+
 static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
@@ -393,6 +502,10 @@ static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case THI_PURGE:
 		vm_unmap_aliases();
 		return 0;
+	case THI_USER:
+		return thi_user(arg);
+	case THI_ZAP:
+		return thi_zap(file, arg);
 	case THI_BAD_RANGES:
 		return thi_bad_ranges();
 	}
@@ -423,6 +536,7 @@ static int thi_release(struct inode *inode, struct file *file)
 
 static const struct file_operations thi_fops = {
 	.owner = THIS_MODULE,
+	.mmap = thi_mmap,
 	.release = thi_release,
 	.unlocked_ioctl = thi_ioctl,
 };

@@ -109,6 +109,24 @@ struct test_huge_iomap_access {
 	__u32	pad;			/* 0 */
 };
 
+/* Zap part of the caller's mapping of the test device */
+struct test_huge_iomap_zap {
+	__u64	addr;
+	__u64	bytes;
+};
+
+/*
+ * What maps [addr, addr + bytes) of the caller.
+ * @leaf_bytes: bytes by leaf size
+ * @writable: bytes that can be written to
+ */
+struct test_huge_iomap_user {
+	__u64	addr;
+	__u64	bytes;
+	__u64	leaf_bytes[THI_NR_LEAF];	/* out */
+	__u64	writable;			/* out */
+};
+
 #define THI_BAR		_IOR('I', 0x00, struct test_huge_iomap_bar)
 #define THI_MAP		_IOWR('I', 0x01, struct test_huge_iomap_map)
 #define THI_UNMAP	_IOWR('I', 0x02, struct test_huge_iomap_unmap)
@@ -121,5 +139,14 @@ struct test_huge_iomap_access {
 #define THI_PURGE	_IO('I', 0x08)
 /* Call ioremap() with no length and with ranges that wrap around: fails if one works */
 #define THI_BAD_RANGES	_IO('I', 0x09)
+
+#define THI_ZAP		_IOW('I', 0x0a, struct test_huge_iomap_zap)
+#define THI_USER	_IOWR('I', 0x0b, struct test_huge_iomap_user)
+
+/*
+ * mmap() maps the BAR from the offset on, uncached. An offset of THI_FAR or more
+ * is a physical address with nothing there: to be mapped, not to be touched.
+ */
+#define THI_FAR		0x10000000000ULL
 
 #endif /* _LIB_TEST_HUGE_IOMAP_UAPI_H */

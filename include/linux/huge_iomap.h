@@ -135,4 +135,82 @@ static inline unsigned int huge_iomap_max_shift(pgprot_t prot)
 }
 #endif
 
+struct file;
+struct vm_area_struct;
+struct vm_fault;
+
+#ifdef CONFIG_HUGE_PFNMAP
+bool huge_pfnmap_split_pud(struct vm_area_struct *vma, pud_t *pudp,
+			   unsigned long addr);
+bool huge_pfnmap_split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			   unsigned long addr);
+int huge_pfnmap_split(struct vm_area_struct *vma, unsigned long addr);
+int huge_pfnmap_split_for_move(struct vm_area_struct *vma, unsigned long addr,
+			       unsigned long new_addr, unsigned long len);
+bool huge_pfnmap_mkwrite_pud(struct vm_fault *vmf, pud_t leaf);
+bool huge_pfnmap_mkwrite_pmd(struct vm_fault *vmf);
+bool huge_pfnmap_set_pud(struct vm_area_struct *vma, pud_t *pudp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot);
+bool huge_pfnmap_set_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot);
+unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
+					    unsigned long addr,
+					    unsigned long len,
+					    unsigned long pgoff,
+					    unsigned long flags,
+					    phys_addr_t pa);
+#else
+static inline bool huge_pfnmap_split_pud(struct vm_area_struct *vma,
+					 pud_t *pudp, unsigned long addr)
+{
+	return false;
+}
+
+static inline bool huge_pfnmap_split_pmd(struct vm_area_struct *vma,
+					 pmd_t *pmdp, unsigned long addr)
+{
+	return false;
+}
+
+static inline int huge_pfnmap_split(struct vm_area_struct *vma,
+				    unsigned long addr)
+{
+	return 0;
+}
+
+static inline int huge_pfnmap_split_for_move(struct vm_area_struct *vma,
+					     unsigned long addr,
+					     unsigned long new_addr,
+					     unsigned long len)
+{
+	return 0;
+}
+
+static inline bool huge_pfnmap_mkwrite_pud(struct vm_fault *vmf, pud_t leaf)
+{
+	return false;
+}
+
+static inline bool huge_pfnmap_mkwrite_pmd(struct vm_fault *vmf)
+{
+	return false;
+}
+
+static inline bool huge_pfnmap_set_pud(struct vm_area_struct *vma, pud_t *pudp,
+				       unsigned long addr, unsigned long end,
+				       unsigned long pfn, pgprot_t prot)
+{
+	return false;
+}
+
+static inline bool huge_pfnmap_set_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+				       unsigned long addr, unsigned long end,
+				       unsigned long pfn, pgprot_t prot)
+{
+	return false;
+}
+#endif
+
 #endif /* _LINUX_HUGE_IOMAP_H */

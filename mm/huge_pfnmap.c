@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Huge leaves of VM_PFNMAP mappings: user mappings of device memory.
+ *
+ * Such a leaf has no struct page, no rmap and no deposited page table. If the
+ * driver has no fault handler, what is lost from the page table is lost for good.
+ *
+ * Locking: a PUD entry is changed under pud_lock(), a PMD entry under pmd_lock().
+ * A leaf becomes a table under that lock, with these lockless readers around:
+ *
+ * - The CPU. SDM volume 3, "Recommended Invalidation", and AMD erratum 383: the
+ *   leaf and the table that replaces it must not be in the TLB together. So the
+ *   leaf is made invalid, the TLB flushed, and then the table installed. An
+ *   access in between faults, and the fault handler waits for the lock.
+ * - GUP-fast and KVM's lockless walk read the entry with interrupts disabled and
+ *   see a leaf, an invalid leaf or a complete table. Only a leaf goes away: no
+ *   table is freed.
+ * - Walkers with the mmap lock or i_mmap lock for reading (zap, the fault path)
+ *   see a huge entry until the table is there, lock, and look again.
+ */
+
+#include <linux/compat.h>
+#include <linux/gfp.h>
+#include <linux/huge_iomap.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgalloc.h>
+#include <linux/printk.h>
+
+#include "internal.h"
+
+/*
+ * The next level has the leaf's pfn, permissions, memory type, accessed, dirty and
+ * software bits: PUD and PMD leaves have them all at the same place.
+ */
+static void fill_pmds(struct mm_struct *mm, unsigned long addr, pmd_t *pmdp,
+		      pud_t leaf)
+{
+	const pgprot_t prot = pud_pgprot(leaf);
+	unsigned long pfn = pud_pfn(leaf);
+
+	for (int i = 0; i < PTRS_PER_PMD; i++) {
+		set_pmd_at(mm, addr, pmdp + i, pfn_pmd(pfn, prot));
+		addr += PMD_SIZE;
+		pfn += PMD_SIZE >> PAGE_SHIFT;
+	}
+}
+
+static void fill_ptes(struct mm_struct *mm, unsigned long addr, pgtable_t table,
+		      pmd_t leaf)
+{
+	const pgprot_t prot = pgprot_large_2_4k(pmd_pgprot(leaf));
+	pmd_t pmd;
+	pte_t *pte;
+
+	pmd_populate(mm, &pmd, table);
+	pte = pte_offset_map(&pmd, addr);
+	set_ptes(mm, addr, pte, pfn_pte(pmd_pfn(leaf), prot), PTRS_PER_PTE);
+	pte_unmap(pte);
+}
+
+static bool is_pfn_pud(struct vm_area_struct *vma, pud_t pud)
+{
+	/* A PROT_NONE leaf is not pud_present(). */
+	return (vma->vm_flags & VM_PFNMAP) && !pud_none(pud) &&
+	       pud_leaf(pud) && pud_special(pud);
+}
+
+static bool is_pfn_pmd(struct vm_area_struct *vma, pmd_t pmd)
+{
+	return (vma->vm_flags & VM_PFNMAP) && pmd_present(pmd) &&
+	       pmd_leaf(pmd) && pmd_special(pmd);
+}
+
+static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
+		     unsigned long addr, gfp_t gfp)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	spinlock_t *ptl = pud_lockptr(mm, pudp);
+	struct mmu_notifier_range range;
+	struct ptdesc *table;
+	pud_t leaf;
+
+	table = pagetable_alloc(gfp, 0);
+	if (!table)
+		return -ENOMEM;
+	if (!pagetable_pmd_ctor(mm, table)) {
+		pagetable_free(table);
+		return -ENOMEM;
+	}
+
+	addr &= PUD_MASK;
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, addr,
+				addr + PUD_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	spin_lock(ptl);
+	if (likely(is_pfn_pud(vma, *pudp))) {
+		count_vm_event(THP_SPLIT_PUD);
+		leaf = pudp_invalidate(vma, addr, pudp);
+		fill_pmds(mm, addr, ptdesc_address(table), leaf);
+		mm_inc_nr_pmds(mm);
+		smp_wmb(); /* See comment in pmd_install() */
+		pud_populate(mm, pudp, ptdesc_address(table));
+		table = NULL;
+	}
+	spin_unlock(ptl);
+	mmu_notifier_invalidate_range_end(&range);
+
+	if (table)
+		pagetable_dtor_free(table);
+	return 0;
+}
+
+static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+		     unsigned long addr, gfp_t gfp)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	spinlock_t *ptl = pmd_lockptr(mm, pmdp);
+	struct mmu_notifier_range range;
+	pgtable_t table;
+	pmd_t leaf;
+
+	table = __pte_alloc_one(mm, gfp);
+	if (!table)
+		return -ENOMEM;
+
+	addr &= PMD_MASK;
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, addr,
+				addr + PMD_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	spin_lock(ptl);
+	if (likely(is_pfn_pmd(vma, *pmdp))) {
+		count_vm_event(THP_SPLIT_PMD);
+		leaf = pmdp_invalidate(vma, addr, pmdp);
+		fill_ptes(mm, addr, table, leaf);
+		mm_inc_nr_ptes(mm);
+		smp_wmb(); /* See comment in pmd_install() */
+		pmd_populate(mm, pmdp, table);
+		table = NULL;
+	}
+	spin_unlock(ptl);
+	mmu_notifier_invalidate_range_end(&range);
+
+	if (table)
+		pte_free(mm, table);
+	return 0;
+}
+
+/*
+ * A zap may hold i_mmap_lock, which reclaim takes: do not reclaim. Without memory
+ * the caller drops the leaf whole. What was to go is gone then, which is what
+ * revoking access to a device needs, and so is the rest.
+ */
+#define GFP_SPLIT_NORECLAIM \
+	((GFP_PGTABLE_USER & ~__GFP_DIRECT_RECLAIM) | __GFP_HIGH | __GFP_NOWARN)
+
+static bool split_done(struct vm_area_struct *vma, unsigned long addr, int err)
+{
+	if (err && !(vma->vm_ops && (vma->vm_ops->fault || vma->vm_ops->huge_fault)))
+		pr_warn_ratelimited("%s: no page table to split a leaf of device memory at %#lx: it is unmapped\n",
+				    current->comm, addr);
+	return !err;
+}
+
+/**
+ * huge_pfnmap_split_pud - split a PUD leaf of device memory, do not sleep
+ * @vma: VMA that the leaf lies in whole
+ * @pudp: the entry
+ * @addr: user address in the leaf
+ *
+ * Context: The caller keeps the VMA from going away, by the mmap lock, the VMA lock
+ * or i_mmap_lock. Takes pud_lock(). Runs mmu notifiers.
+ * Return: true if the entry is no longer a leaf, and nothing was lost; false if it
+ * is none of a VM_PFNMAP VMA, or if there was no memory for the table.
+ */
+bool huge_pfnmap_split_pud(struct vm_area_struct *vma, pud_t *pudp,
+			   unsigned long addr)
+{
+	if (!is_pfn_pud(vma, pudp_get(pudp)))
+		return false;
+	return split_done(vma, addr,
+			  split_pud(vma, pudp, addr, GFP_SPLIT_NORECLAIM));
+}
+
+/**
+ * huge_pfnmap_split_pmd - split a PMD leaf of device memory, do not sleep
+ * @vma: VMA that the leaf lies in whole
+ * @pmdp: the entry
+ * @addr: user address in the leaf
+ *
+ * Context: As huge_pfnmap_split_pud(), with pmd_lock().
+ * Return: As huge_pfnmap_split_pud().
+ */
+bool huge_pfnmap_split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			   unsigned long addr)
+{
+	if (!is_pfn_pmd(vma, pmdp_get_lockless(pmdp)))
+		return false;
+	return split_done(vma, addr,
+			  split_pmd(vma, pmdp, addr, GFP_SPLIT_NORECLAIM));
+}
+
+static pud_t *find_pud(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+
+	if (pgd_none_or_clear_bad(pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none_or_clear_bad(p4d))
+		return NULL;
+	return pud_offset(p4d, addr);
+}
+
+/**
+ * huge_pfnmap_split - split the leaves of device memory around an address
+ * @vma: VMA that @addr lies in
+ * @addr: user address, a multiple of PAGE_SIZE
+ *
+ * Splits until @addr is the start of a leaf, so that the VMA can be cut there. Does
+ * nothing for other VMAs.
+ *
+ * Context: Process context, may sleep. The mmap lock is held for writing. Locks the
+ * VMA for writing: no fault may bring a leaf back.
+ * Return: 0, or -ENOMEM. Then every page is mapped as before.
+ */
+int huge_pfnmap_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	pud_t *pudp;
+	pmd_t *pmdp;
+	int err;
+
+	if (!(vma->vm_flags & VM_PFNMAP))
+		return 0;
+
+	vma_start_write(vma);
+	pudp = find_pud(vma->vm_mm, addr);
+	if (!pudp || pud_none(*pudp) || IS_ALIGNED(addr, PUD_SIZE))
+		return 0;
+	if (is_pfn_pud(vma, *pudp)) {
+		err = split_pud(vma, pudp, addr, GFP_PGTABLE_USER);
+		if (err)
+			return err;
+	}
+	if (pud_none_or_clear_bad(pudp) || IS_ALIGNED(addr, PMD_SIZE))
+		return 0;
+	pmdp = pmd_offset(pudp, addr);
+	if (!is_pfn_pmd(vma, *pmdp))
+		return 0;
+	return split_pmd(vma, pmdp, addr, GFP_PGTABLE_USER);
+}
+
+static int split_pmds_for_move(struct vm_area_struct *vma, pud_t *pudp,
+			       unsigned long addr, unsigned long end)
+{
+	unsigned long next;
+	pmd_t *pmdp = pmd_offset(pudp, addr);
+	int err;
+
+	do {
+		next = pmd_addr_end(addr, end);
+		if (!is_pfn_pmd(vma, *pmdp))
+			continue;
+		err = split_pmd(vma, pmdp, addr, GFP_PGTABLE_USER);
+		if (err)
+			return err;
+	} while (pmdp++, addr = next, addr != end);
+	return 0;
+}
+
+/**
+ * huge_pfnmap_split_for_move - split the leaves that mremap() cannot move whole
+ * @vma: VMA to move
+ * @addr: start of the range, in bytes
+ * @new_addr: where it moves to
+ * @len: length of the range in bytes
+ *
+ * A leaf moves whole if @addr and @new_addr are congruent modulo its size.
+ *
+ * Context: Process context, may sleep. The mmap lock is held for writing. Locks the
+ * VMA for writing.
+ * Return: 0, or -ENOMEM. Then every page is mapped as before.
+ */
+int huge_pfnmap_split_for_move(struct vm_area_struct *vma, unsigned long addr,
+			       unsigned long new_addr, unsigned long len)
+{
+	const unsigned long end = addr + len, skew = addr ^ new_addr;
+	unsigned long next;
+	pud_t *pudp;
+	int err;
+
+	if (!(vma->vm_flags & VM_PFNMAP) || IS_ALIGNED(skew, PUD_SIZE))
+		return 0;
+
+	vma_start_write(vma);
+	for (; addr != end; addr = next) {
+		cond_resched();
+		next = pud_addr_end(addr, end);
+		pudp = find_pud(vma->vm_mm, addr);
+		if (!pudp || pud_none(*pudp))
+			continue;
+		if (is_pfn_pud(vma, *pudp)) {
+			err = split_pud(vma, pudp, addr, GFP_PGTABLE_USER);
+			if (err)
+				return err;
+		}
+		if (IS_ALIGNED(skew, PMD_SIZE) || pud_none_or_clear_bad(pudp))
+			continue;
+		err = split_pmds_for_move(vma, pudp, addr, next);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Can a write fault on a leaf be resolved without asking the driver? */
+static bool can_mkwrite(struct vm_area_struct *vma)
+{
+	const vm_flags_t need = VM_PFNMAP | VM_SHARED | VM_WRITE;
+
+	return (vma->vm_flags & need) == need && !vma->vm_ops->huge_fault &&
+	       !vma->vm_ops->pfn_mkwrite;
+}
+
+/**
+ * huge_pfnmap_mkwrite_pud - make a PUD leaf of device memory writable in place
+ * @vmf: the write fault
+ * @leaf: the entry that it was seen on
+ *
+ * A VMA that was read-only and is writable now has leaves that are still read-only.
+ *
+ * Context: Fault handler. Takes pud_lock().
+ * Return: true if the access can be tried again, false if that is for the driver.
+ */
+bool huge_pfnmap_mkwrite_pud(struct vm_fault *vmf, pud_t leaf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+
+	if (!can_mkwrite(vma) || !is_pfn_pud(vma, leaf))
+		return false;
+
+	vmf->ptl = pud_lock(vma->vm_mm, vmf->pud);
+	if (likely(pud_same(*vmf->pud, leaf))) {
+		leaf = pud_mkwrite(pud_mkdirty(pud_mkyoung(leaf)));
+		if (pudp_set_access_flags(vma, vmf->address & PUD_MASK,
+					  vmf->pud, leaf, 1))
+			update_mmu_cache_pud(vma, vmf->address, vmf->pud);
+	}
+	spin_unlock(vmf->ptl);
+	return true;
+}
+
+/**
+ * huge_pfnmap_mkwrite_pmd - make a PMD leaf of device memory writable in place
+ * @vmf: the write fault, on vmf->orig_pmd
+ *
+ * Context: Fault handler. Takes pmd_lock().
+ * Return: As huge_pfnmap_mkwrite_pud().
+ */
+bool huge_pfnmap_mkwrite_pmd(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	pmd_t leaf = vmf->orig_pmd;
+
+	if (!can_mkwrite(vma) || !is_pfn_pmd(vma, leaf))
+		return false;
+
+	vmf->ptl = pmd_lock(vma->vm_mm, vmf->pmd);
+	if (likely(pmd_same(*vmf->pmd, leaf))) {
+		leaf = pmd_mkwrite(pmd_mkdirty(pmd_mkyoung(leaf)), vma);
+		if (pmdp_set_access_flags(vma, vmf->address & PMD_MASK,
+					  vmf->pmd, leaf, 1))
+			update_mmu_cache_pmd(vma, vmf->address, vmf->pmd);
+	}
+	spin_unlock(vmf->ptl);
+	return true;
+}
+
+/*
+ * The largest leaf that remap_pfn_range() may install now. A private mapping is
+ * copied page by page, and a driver that wants to hear of writes hears of pages.
+ * Without a file the core takes a huge leaf for one with a struct page: see
+ * vma_is_special_huge().
+ */
+static unsigned int max_shift(struct vm_area_struct *vma)
+{
+	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_NOHUGEPAGE) ||
+	    !vma->vm_file || !vma->vm_ops || vma->vm_ops->pfn_mkwrite)
+		return PAGE_SHIFT;
+	return huge_iomap_limit_shift();
+}
+
+static bool leaf_fits(struct vm_area_struct *vma, unsigned long addr,
+		      unsigned long end, unsigned long pfn, pgprot_t prot,
+		      unsigned int shift)
+{
+	const unsigned long size = 1UL << shift;
+
+	if (huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), end - addr,
+				  max_shift(vma)) < shift)
+		return false;
+	/* Where it is refused for a page, the PTE level says so. */
+	return pfnmap_leaf_allowed(pfn, size) && pfn_modify_allowed(pfn, prot) &&
+	       pfn_modify_allowed(pfn + (size >> PAGE_SHIFT) - 1, prot);
+}
+
+/**
+ * huge_pfnmap_set_pud - map device memory with a PUD leaf if one fits
+ * @vma: VMA to map in
+ * @pudp: entry that maps @addr
+ * @addr: user address
+ * @end: end of the range to map in this entry
+ * @pfn: pfn to map at @addr
+ * @prot: protection and memory type, in the format of a PTE
+ *
+ * Context: The mmap lock is held for writing. Takes pud_lock().
+ * Return: true if the entry maps the range now, false if it needs a table.
+ */
+bool huge_pfnmap_set_pud(struct vm_area_struct *vma, pud_t *pudp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot)
+{
+	spinlock_t *ptl = pud_lockptr(vma->vm_mm, pudp);
+	bool none;
+
+	if (!leaf_fits(vma, addr, end, pfn, prot, PUD_SHIFT))
+		return false;
+
+	spin_lock(ptl);
+	none = pud_none(*pudp);
+	if (none)
+		set_pud_at(vma->vm_mm, addr, pudp,
+			   pud_mkspecial(pud_mkhuge(pfn_pud(pfn, pgprot_4k_2_large(prot)))));
+	spin_unlock(ptl);
+	return none;
+}
+
+/**
+ * huge_pfnmap_set_pmd - map device memory with a PMD leaf if one fits
+ * @vma: VMA to map in
+ * @pmdp: entry that maps @addr
+ * @addr: user address
+ * @end: end of the range to map in this entry
+ * @pfn: pfn to map at @addr
+ * @prot: protection and memory type, in the format of a PTE
+ *
+ * Context: The mmap lock is held for writing. Takes pmd_lock().
+ * Return: As huge_pfnmap_set_pud().
+ */
+bool huge_pfnmap_set_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot)
+{
+	spinlock_t *ptl = pmd_lockptr(vma->vm_mm, pmdp);
+	bool none;
+
+	if (!leaf_fits(vma, addr, end, pfn, prot, PMD_SHIFT))
+		return false;
+
+	spin_lock(ptl);
+	none = pmd_none(*pmdp);
+	if (none)
+		set_pmd_at(vma->vm_mm, addr, pmdp,
+			   pmd_mkspecial(pmd_mkhuge(pfn_pmd(pfn, pgprot_4k_2_large(prot)))));
+	spin_unlock(ptl);
+	return none;
+}
+
+/**
+ * huge_pfnmap_get_unmapped_area - place a mapping of device memory for leaves
+ * @file: file to map
+ * @addr: hint, or the address with MAP_FIXED
+ * @len: length in bytes
+ * @pgoff: offset in the file, in pages
+ * @flags: MAP_*
+ * @pa: physical address that the mapping will start at. Its alignment counts only,
+ *	so an offset from an aligned start will do.
+ *
+ * For f_op->get_unmapped_area(). Chooses an address that is congruent to @pa modulo
+ * the largest leaf that fits. That costs randomization: 18 bits of the page number
+ * for a mapping with a full 1 GiB block, 9 bits for one with a full 2 MiB block. A
+ * hint that is free, MAP_FIXED, private mappings and 32-bit tasks are as with
+ * mm_get_unmapped_area(), and so is a mapping for which there is no room with
+ * padding.
+ *
+ * Context: Process context, the mmap lock is held for writing.
+ * Return: the address, or a negative errno.
+ */
+unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
+					    unsigned long addr,
+					    unsigned long len,
+					    unsigned long pgoff,
+					    unsigned long flags, phys_addr_t pa)
+{
+	unsigned int shift = huge_iomap_max_shift(PAGE_KERNEL);
+	unsigned long plain, padded, size;
+
+	plain = mm_get_unmapped_area(file, addr, len, pgoff, flags);
+	if (IS_ERR_VALUE(plain) || (flags & MAP_FIXED) ||
+	    (flags & MAP_TYPE) == MAP_PRIVATE || in_compat_syscall() ||
+	    (addr && plain == PAGE_ALIGN(addr)))
+		return plain;
+
+	for (; shift >= PMD_SHIFT; shift = shift > PMD_SHIFT ? PMD_SHIFT : 0) {
+		size = 1UL << shift;
+		if (huge_iomap_congruent_shift(pa, len, shift) < shift)
+			continue;
+		padded = len + size - PAGE_SIZE;
+		if (padded < len)
+			continue;
+		addr = mm_get_unmapped_area(file, 0, padded, pgoff, flags);
+		if (!IS_ERR_VALUE(addr))
+			return addr + ((pa - addr) & (size - 1));
+	}
+	return plain;
+}

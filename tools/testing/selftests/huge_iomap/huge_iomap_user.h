@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * User mappings of a PCI BAR: where they go, which leaves they have, and what is
+ * accessible of them.
+ */
+#ifndef __SELFTEST_HUGE_IOMAP_USER_H
+#define __SELFTEST_HUGE_IOMAP_USER_H
+
+#include "huge_iomap_util.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#define PCI_DEVICE	"/sys/bus/pci/devices/0000:00:02.0"
+#define PAGE_TABLES	"/sys/kernel/debug/page_tables/current_kernel"
+
+/* What maps [va, va + bytes) of the calling process, in bytes by leaf size. */
+struct user_leaves {
+	__u64 bytes[THI_NR_LEAF];
+	__u64 writable;
+};
+
+static inline bool dump_leaves(void *va, __u64 bytes, struct user_leaves *l)
+{
+	static const char * const level[] = { " pte", " pmd", " pud" };
+	const __u64 from = (unsigned long)va, to = from + bytes;
+	FILE *f = fopen(PAGE_TABLES, "r");
+	char *line = NULL;
+	size_t len = 0;
+
+	*l = (struct user_leaves) {};
+	if (!f)
+		return false;
+	while (getline(&line, &len, f) > 0) {
+		unsigned long long s, e;
+		bool rw = strstr(line, " RW ");
+
+		if (sscanf(line, "0x%llx-0x%llx", &s, &e) != 2 || e <= from)
+			continue;
+		if (s >= to)
+			break;
+		if (!rw && !strstr(line, " ro "))
+			continue;
+		s = s < from ? from : s;
+		e = e > to ? to : e;
+		for (int i = 0; i < THI_NR_LEAF; i++)
+			if (strstr(line, level[i]))
+				l->bytes[i] += e - s;
+		l->writable += rw ? e - s : 0;
+	}
+	free(line);
+	fclose(f);
+	return true;
+}
+
+/* The test driver is faster, if it has the device. */
+static inline bool user_leaves(void *va, __u64 bytes, struct user_leaves *l)
+{
+	struct test_huge_iomap_user req = {
+		.addr = (unsigned long)va, .bytes = bytes,
+	};
+	int fd = open(DEVICE, O_RDWR);
+
+	if (fd < 0)
+		return dump_leaves(va, bytes, l);
+	if (ioctl(fd, THI_USER, &req)) {
+		close(fd);
+		return false;
+	}
+	close(fd);
+	memcpy(l->bytes, req.leaf_bytes, sizeof(l->bytes));
+	l->writable = req.writable;
+	return true;
+}
+
+/* KiB of page tables of a process */
+static inline long vm_pte(const char *status)
+{
+	FILE *f = fopen(status, "r");
+	char *line = NULL;
+	size_t len = 0;
+	long kib = -1;
+
+	if (!f)
+		return -1;
+	while (kib < 0 && getline(&line, &len, f) > 0)
+		sscanf(line, "VmPTE: %ld kB", &kib);
+	free(line);
+	fclose(f);
+	return kib;
+}
+
+/*
+ * Address space that is aligned to 1 GiB and has no page tables of its own below
+ * the PUD level. The page behind it has, so the PUD table is there.
+ */
+static inline char *reserve(__u64 bytes)
+{
+	char *p = mmap(NULL, bytes + 2 * SZ_1G, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *start;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	start = (char *)(((unsigned long)p + SZ_1G - 1) & ~(SZ_1G - 1));
+	start[bytes] = 1;
+	return start;
+}
+
+/* Accesses that the compiler makes as they are written */
+
+static inline __u32 load(const void *p)
+{
+	return __atomic_load_n((const __u32 *)p, __ATOMIC_RELAXED);
+}
+
+static inline void store(void *p, __u32 value)
+{
+	__atomic_store_n((__u32 *)p, value, __ATOMIC_RELAXED);
+}
+
+/* Accesses that may fault */
+
+static sigjmp_buf access_env;
+static int access_signal;
+
+static inline void access_handler(int sig)
+{
+	access_signal = sig;
+	siglongjmp(access_env, 1);
+}
+
+/* 0, or the signal that the access gets */
+static inline int try_access(void *p, __u32 *get, const __u32 *set)
+{
+	struct sigaction sa = { .sa_handler = access_handler, .sa_flags = SA_NODEFER };
+	struct sigaction segv, bus;
+
+	access_signal = 0;
+	sigaction(SIGSEGV, &sa, &segv);
+	sigaction(SIGBUS, &sa, &bus);
+	if (!sigsetjmp(access_env, 1)) {
+		if (set)
+			store(p, *set);
+		else
+			*get = load(p);
+	}
+	sigaction(SIGSEGV, &segv, NULL);
+	sigaction(SIGBUS, &bus, NULL);
+	return access_signal;
+}
+
+static inline int try_read(void *p, __u32 *value)
+{
+	return try_access(p, value, NULL);
+}
+
+static inline int try_write(void *p, __u32 value)
+{
+	return try_access(p, NULL, &value);
+}
+
+#endif /* __SELFTEST_HUGE_IOMAP_USER_H */

@@ -1,0 +1,696 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User mappings of a PCI BAR made by remap_pfn_range(): through sysfs, /dev/mem and
+ * the test driver, with leaves of each size. Parts of a leaf are unmapped, changed,
+ * moved and zapped; the rest has to stay what it was.
+ */
+#include "huge_iomap_user.h"
+
+#include <sys/wait.h>
+#include <pthread.h>
+
+#include "kselftest_harness.h"
+
+#define BAR_BYTES	(16 * SZ_1G)
+#define AREA		(4 * SZ_1G)
+
+enum path { SYSFS, DEV_MEM, DRIVER };
+
+FIXTURE(remap) {
+	char saved[16];
+	int fd, thi, mem;
+	__u64 bar, base;	/* physical address, file offset of the BAR */
+	char *area;
+	int max;		/* largest leaf that can be had */
+	long tables;
+};
+
+FIXTURE_VARIANT(remap) {
+	enum path path;
+	const char *limit;
+};
+
+FIXTURE_VARIANT_ADD(remap, sysfs_4k) { .path = SYSFS, .limit = "4K" };
+FIXTURE_VARIANT_ADD(remap, sysfs_2m) { .path = SYSFS, .limit = "2M" };
+FIXTURE_VARIANT_ADD(remap, sysfs_1g) { .path = SYSFS, .limit = "1G" };
+FIXTURE_VARIANT_ADD(remap, devmem_4k) { .path = DEV_MEM, .limit = "4K" };
+FIXTURE_VARIANT_ADD(remap, devmem_2m) { .path = DEV_MEM, .limit = "2M" };
+FIXTURE_VARIANT_ADD(remap, devmem_1g) { .path = DEV_MEM, .limit = "1G" };
+FIXTURE_VARIANT_ADD(remap, driver_1g) { .path = DRIVER, .limit = "1G" };
+
+FIXTURE_SETUP(remap)
+{
+	struct test_huge_iomap_bar bar;
+	struct user_leaves leaves;
+
+	self->thi = open(DEVICE, O_RDWR);
+	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
+	ASSERT_EQ(0, ioctl(self->thi, THI_BAR, &bar));
+	self->bar = bar.start;
+	self->mem = open("/dev/mem", O_RDWR | O_SYNC);
+	ASSERT_GE(self->mem, 0);
+
+	self->fd = -1;
+	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
+	    write_file(LIMIT, variant->limit))
+		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
+
+	self->max = max_leaf();
+	switch (variant->path) {
+	case SYSFS:
+		self->fd = open(PCI_DEVICE "/resource2", O_RDWR | O_SYNC);
+		break;
+	case DEV_MEM:
+		self->fd = self->mem;
+		self->base = bar.start;
+		break;
+	case DRIVER:
+		self->fd = self->thi;
+		break;
+	}
+	ASSERT_GE(self->fd, 0) TH_LOG("%s", strerror(errno));
+	self->area = reserve(AREA);
+	ASSERT_NE(NULL, self->area);
+
+	/* What the helpers need has its page tables then. */
+	for (int i = 0; i < 2; i++) {
+		ASSERT_TRUE(user_leaves(self->area, SZ_4K, &leaves))
+			TH_LOG(PAGE_TABLES);
+		ASSERT_LT(0, vm_pte("/proc/self/status"));
+	}
+}
+
+FIXTURE_TEARDOWN(remap)
+{
+	if (self->saved[0])
+		write_file(LIMIT, self->saved);
+}
+
+#define map_bar(addr, bytes, offset, flags)				\
+	mmap(addr, bytes, PROT_READ | PROT_WRITE, flags, self->fd,	\
+	     self->base + (offset))
+
+static void *map_at(int fd, __u64 base, char *at, __u64 offset, __u64 bytes)
+{
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fd, base + offset);
+}
+
+/* A page of the BAR through /dev/mem, whatever the mapping under test is */
+static __u32 *page_of(int mem, __u64 pa)
+{
+	void *p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, mem, pa);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static __u32 pattern(__u64 offset)
+{
+	return 0x5eed0000u ^ (__u32)(offset >> 12) * 2654435761u;
+}
+
+/* The next page to look at: all around multiples of 2 MiB, some in between */
+static __u64 next_page(__u64 off)
+{
+	__u64 in = off % SZ_2M;
+
+	if (in < 2 * SZ_4K || in >= SZ_2M - 2 * SZ_4K)
+		return off + SZ_4K;
+	if (in < SZ_1M)
+		return off - in + SZ_1M + SZ_4K;
+	return off - in + SZ_2M - 2 * SZ_4K;
+}
+
+static void fill(char *va, __u64 offset, __u64 bytes)
+{
+	for (__u64 o = 0; o < bytes; o = next_page(o))
+		store(va + o, pattern(offset + o));
+}
+
+/* How many of the pages do not read as fill() has left them */
+static long differ(char *va, __u64 offset, __u64 from, __u64 to)
+{
+	long wrong = 0;
+	__u32 v;
+
+	for (__u64 o = 0; o < to; o = next_page(o))
+		if (o >= from && (try_read(va + o, &v) || v != pattern(offset + o)))
+			wrong++;
+	return wrong;
+}
+
+#define EXPECT_LEAVES(va, b, n4k, n2m, n1g) do {			\
+	struct user_leaves l_;						\
+	ASSERT_TRUE(user_leaves(va, b, &l_)) TH_LOG(PAGE_TABLES);	\
+	EXPECT_EQ((__u64)(n4k), l_.bytes[THI_4K] / SZ_4K);		\
+	EXPECT_EQ((__u64)(n2m), l_.bytes[THI_2M] / SZ_2M);		\
+	EXPECT_EQ((__u64)(n1g), l_.bytes[THI_1G] / SZ_1G);		\
+} while (0)
+
+TEST_F(remap, leaves)
+{
+	static const struct { __u64 offset, bytes; } range[] = {
+		{ 0, SZ_4K }, { 0, SZ_2M }, { 0, SZ_1G }, { 0, 2 * SZ_1G },
+		{ SZ_4K, SZ_2M }, { SZ_2M - SZ_4K, 2 * SZ_2M },
+		{ SZ_1G - SZ_4K, SZ_1G + 2 * SZ_4K },
+		{ SZ_1G - SZ_2M, SZ_1G + 2 * SZ_2M },
+		{ SZ_1M, 2 * SZ_1G },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(range); i++) {
+		const __u64 offset = range[i].offset, bytes = range[i].bytes;
+		char *va = self->area + offset;
+		struct ideal ideal = ideal_leaves((unsigned long)va,
+						  self->bar + offset, bytes,
+						  self->max);
+		long before = vm_pte("/proc/self/status");
+
+		ASSERT_EQ(va, map_at(self->fd, self->base, va, offset, bytes));
+		EXPECT_LEAVES(va, bytes, ideal.nr[THI_4K], ideal.nr[THI_2M],
+			      ideal.nr[THI_1G]);
+		EXPECT_EQ(ideal.tables * 4,
+			  vm_pte("/proc/self/status") - before)
+			TH_LOG("offset %#llx, %#llx bytes", offset, bytes);
+		/* All of it: tables at the edges serve the neighbours too. */
+		ASSERT_EQ(0, munmap(self->area, AREA));
+		EXPECT_EQ(before, vm_pte("/proc/self/status"));
+	}
+}
+
+TEST_F(remap, contents)
+{
+	const __u64 offset = SZ_1G - SZ_2M - SZ_4K, bytes = SZ_1G + 4 * SZ_2M;
+	char *va = self->area + offset;
+
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, offset, bytes));
+	fill(va, offset, bytes);
+	for (__u64 o = 0; o < bytes; o = next_page(o)) {
+		__u32 *p = page_of(self->mem, self->bar + offset + o);
+
+		ASSERT_NE(NULL, p);
+		ASSERT_EQ(pattern(offset + o), *p) TH_LOG("%#llx", offset + o);
+		munmap(p, SZ_4K);
+	}
+	EXPECT_EQ(0, differ(va, offset, 0, bytes));
+}
+
+TEST_F(remap, private_is_4k)
+{
+	char *va = self->area;
+
+	if (variant->path == DRIVER)
+		SKIP(return, "the driver's mmap() is for shared mappings");
+	ASSERT_EQ(va, mmap(va, 2 * SZ_2M, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_FIXED, self->fd, self->base));
+	EXPECT_LEAVES(va, 2 * SZ_2M, 1024, 0, 0);
+}
+
+/* Page tables that come with one page cut out of the largest leaf */
+static int tables_of_cut(int max)
+{
+	return max;	/* 4K: none, 2M: a PTE table, 1G: a PMD table too */
+}
+
+enum cut { UNMAP, PROTECT, DONTFORK, LOCK, MOVE, NR_CUTS };
+
+static int do_cut(enum cut cut, char *page)
+{
+	void *to;
+
+	switch (cut) {
+	case UNMAP:
+		return munmap(page, SZ_4K);
+	case PROTECT:
+		return mprotect(page, SZ_4K, PROT_READ);
+	case DONTFORK:
+		return madvise(page, SZ_4K, MADV_DONTFORK);
+	case LOCK:
+		return mlock(page, SZ_4K);
+	case MOVE:
+		to = mmap(NULL, SZ_4K, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		return mremap(page, SZ_4K, SZ_4K, MREMAP_MAYMOVE | MREMAP_FIXED,
+			      to) == to ? 0 : -1;
+	default:
+		return -1;
+	}
+}
+
+TEST_F(remap, cut_one_page)
+{
+	static const __u64 at[] = { 0, SZ_4K, SZ_2M, 100 * SZ_2M + 7 * SZ_4K,
+				    SZ_1G - SZ_4K };
+	char *va = self->area;
+	__u32 v;
+
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+	fill(va, 0, SZ_1G);
+	for (int c = 0; c < NR_CUTS; c++) {
+		for (int i = 0; i < ARRAY_SIZE(at); i++) {
+			const bool gone = c == UNMAP || c == MOVE;
+			const __u64 o = at[i];
+			long before;
+
+			/* The leaf is whole again. */
+			ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+			*(__u32 *)(va + o) = pattern(o);
+			before = vm_pte("/proc/self/status");
+			ASSERT_EQ(0, do_cut(c, va + o)) TH_LOG("%d: %m", c);
+			/*
+			 * mlock() leaves device memory alone. The page that
+			 * moves may take tables of its own.
+			 */
+			if (c != MOVE) {
+				EXPECT_EQ(c == LOCK ? 0 : 4 * tables_of_cut(self->max),
+					  vm_pte("/proc/self/status") - before)
+					TH_LOG("cut %d at %#llx", c, o);
+			}
+			EXPECT_EQ(gone ? SIGSEGV : 0, try_read(va + o, &v));
+			EXPECT_EQ(gone || c == PROTECT ? SIGSEGV : 0,
+				  try_write(va + o, pattern(o)));
+			EXPECT_EQ(0, differ(va, 0, 0, o));
+			EXPECT_EQ(0, differ(va, 0, o + SZ_4K, SZ_1G));
+		}
+	}
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+	ASSERT_EQ(0, mprotect(va + 5 * SZ_2M + SZ_4K, SZ_4K, PROT_READ));
+	switch (self->max) {
+	case THI_1G:
+	case THI_2M:
+		EXPECT_LEAVES(va, SZ_1G, 512, 511, 0);
+		break;
+	default:
+		EXPECT_LEAVES(va, SZ_1G, 512 * 512, 0, 0);
+	}
+}
+
+TEST_F(remap, write_after_mprotect)
+{
+	char *va = self->area;
+	struct user_leaves before, after;
+
+	for (int soft = 0; soft < 2; soft++) {
+		ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G + SZ_2M + SZ_4K));
+		fill(va, 0, SZ_1G + SZ_2M + SZ_4K);
+		ASSERT_TRUE(user_leaves(va, SZ_1G + SZ_2M + SZ_4K, &before));
+		ASSERT_EQ(0, soft ? write_file("/proc/self/clear_refs", "4") : 0);
+		ASSERT_EQ(0, mprotect(va, SZ_1G + SZ_2M + SZ_4K, PROT_READ));
+		EXPECT_EQ(SIGSEGV, try_write(va + SZ_2M, 1));
+		ASSERT_TRUE(user_leaves(va, SZ_1G + SZ_2M + SZ_4K, &after));
+		EXPECT_EQ(0, after.writable);
+		ASSERT_EQ(0, mprotect(va, SZ_1G + SZ_2M + SZ_4K, PROT_NONE));
+		EXPECT_EQ(SIGSEGV, try_write(va + SZ_2M, 1));
+		ASSERT_EQ(0, mprotect(va, SZ_1G + SZ_2M + SZ_4K,
+				      PROT_READ | PROT_WRITE));
+		EXPECT_EQ(0, try_write(va + SZ_2M, 0x11));
+		EXPECT_EQ(0, try_write(va + SZ_1G, 0x12));
+		EXPECT_EQ(0, try_write(va + SZ_1G + SZ_2M, 0x13));
+		EXPECT_EQ(0x11, *(__u32 *)(va + SZ_2M));
+		*(__u32 *)(va + SZ_2M) = pattern(SZ_2M);
+		*(__u32 *)(va + SZ_1G) = pattern(SZ_1G);
+		*(__u32 *)(va + SZ_1G + SZ_2M) = pattern(SZ_1G + SZ_2M);
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G + SZ_2M + SZ_4K));
+		ASSERT_TRUE(user_leaves(va, SZ_1G + SZ_2M + SZ_4K, &after));
+		for (int i = 0; i < THI_NR_LEAF; i++) {
+			EXPECT_EQ(before.bytes[i], after.bytes[i])
+				TH_LOG("%s, soft-dirty %d", leaf_names[i], soft);
+		}
+	}
+}
+
+/* A leaf that cannot be accessed now is not lost either. */
+TEST_F(remap, cut_without_access)
+{
+	char *va = self->area, *page = va + 3 * SZ_2M + SZ_4K;
+	__u32 v;
+
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+	fill(va, 0, SZ_1G);
+	ASSERT_EQ(0, mprotect(va, SZ_1G, PROT_NONE));
+	ASSERT_EQ(0, munmap(page, SZ_4K));
+	EXPECT_EQ(SIGSEGV, try_read(va, &v));
+	ASSERT_EQ(0, mprotect(va, page - va, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, mprotect(page + SZ_4K, va + SZ_1G - page - SZ_4K,
+			      PROT_READ | PROT_WRITE));
+	EXPECT_EQ(SIGSEGV, try_read(page, &v));
+	EXPECT_EQ(0, differ(va, 0, 0, page - va));
+	EXPECT_EQ(0, differ(va, 0, page - va + SZ_4K, SZ_1G));
+	EXPECT_EQ(0, try_write(va, pattern(0)));
+}
+
+TEST_F(remap, move)
+{
+	char *va = self->area, *to = self->area + 2 * SZ_1G;
+	const __u64 b4 = SZ_1G / SZ_4K, b2 = SZ_1G / SZ_2M;
+
+	/* Congruent modulo 1 GiB, 2 MiB and 4 KiB. */
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+	fill(va, 0, SZ_1G);
+	ASSERT_EQ(to, mremap(va, SZ_1G, SZ_1G, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	EXPECT_EQ(0, differ(to, 0, 0, SZ_1G));
+	EXPECT_LEAVES(to, SZ_1G, self->max == THI_4K ? b4 : 0,
+		      self->max == THI_2M ? b2 : 0, self->max == THI_1G ? 1 : 0);
+
+	ASSERT_EQ(va + SZ_2M, mremap(to, SZ_1G, SZ_1G,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, va + SZ_2M));
+	EXPECT_EQ(0, differ(va + SZ_2M, 0, 0, SZ_1G));
+	EXPECT_LEAVES(va + SZ_2M, SZ_1G, self->max == THI_4K ? b4 : 0,
+		      self->max == THI_4K ? 0 : b2, 0);
+
+	ASSERT_EQ(to + SZ_4K, mremap(va + SZ_2M, SZ_1G, SZ_1G,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, to + SZ_4K));
+	EXPECT_EQ(0, differ(to + SZ_4K, 0, 0, SZ_1G));
+	EXPECT_LEAVES(to + SZ_4K, SZ_1G, b4, 0, 0);
+}
+
+TEST_F(remap, fork_copies_leaves)
+{
+	char *va = self->area;
+	struct user_leaves parent, child;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G + SZ_2M));
+	fill(va, 0, SZ_1G + SZ_2M);
+	ASSERT_TRUE(user_leaves(va, SZ_1G + SZ_2M, &parent));
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		if (!user_leaves(va, SZ_1G + SZ_2M, &child))
+			_exit(1);
+		if (memcmp(&parent.bytes, &child.bytes, sizeof(child.bytes)))
+			_exit(2);
+		if (differ(va, 0, 0, SZ_1G + SZ_2M))
+			_exit(3);
+		*(__u32 *)(va + SZ_1G - SZ_4K) = 0xc411d;
+		/* The parent's leaf stays whole. */
+		if (munmap(va + 3 * SZ_4K, SZ_4K))
+			_exit(4);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0xc411d, *(__u32 *)(va + SZ_1G - SZ_4K));
+	*(__u32 *)(va + SZ_1G - SZ_4K) = pattern(SZ_1G - SZ_4K);
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G + SZ_2M));
+	ASSERT_TRUE(user_leaves(va, SZ_1G + SZ_2M, &child));
+	for (int i = 0; i < THI_NR_LEAF; i++) {
+		EXPECT_EQ(parent.bytes[i], child.bytes[i])
+			TH_LOG("%s", leaf_names[i]);
+	}
+}
+
+/* exit() frees the tables of a mapping in pieces. */
+TEST_F(remap, exit_frees)
+{
+	long tables[2] = {};
+
+	for (int round = 0; round < 8; round++) {
+		char *va = self->area;
+		int status;
+		pid_t pid = fork();
+
+		ASSERT_GE(pid, 0);
+		if (!pid) {
+			if (map_at(self->fd, self->base, va, 0, 2 * SZ_1G) != va)
+				_exit(1);
+			for (__u64 o = SZ_4K; o < 2 * SZ_1G; o += 100 * SZ_2M)
+				if (munmap(va + o, SZ_4K))
+					_exit(2);
+			_exit(0);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+		if (round % 7)
+			continue;
+		/* Other processes that have ended are cleaned up in the background. */
+		do {
+			tables[0] = page_table_bytes();
+			usleep(200000);
+			tables[1] = page_table_bytes();
+		} while (tables[0] != tables[1]);
+		if (!round)
+			self->tables = tables[1];
+	}
+	EXPECT_EQ(self->tables, tables[1]);
+}
+
+/* To look at a mapping leaves it as it is. */
+TEST_F(remap, readers)
+{
+	static const char * const files[] = { "/proc/self/smaps",
+		"/proc/self/smaps_rollup", "/proc/self/maps" };
+	char *va = self->area, buf[4096];
+	struct user_leaves before, after;
+	unsigned char vec[1024];
+	int fd;
+
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G + 2 * SZ_2M));
+	fill(va, 0, SZ_1G + 2 * SZ_2M);
+	ASSERT_TRUE(user_leaves(va, SZ_1G + 2 * SZ_2M, &before));
+	for (int i = 0; i < ARRAY_SIZE(files); i++) {
+		fd = open(files[i], O_RDONLY);
+		ASSERT_GE(fd, 0);
+		while (read(fd, buf, sizeof(buf)) > 0)
+			;
+		close(fd);
+	}
+	memset(vec, 2, sizeof(vec));
+	ASSERT_EQ(0, mincore(va + SZ_1G - SZ_2M, 2 * SZ_2M, vec));
+	for (int i = 0; i < sizeof(vec); i++) {
+		ASSERT_EQ(1, vec[i])
+			TH_LOG("page %d", i);
+	}
+	/* The test driver has no access(), so it fails there as for any VMA. */
+	fd = open("/proc/self/mem", O_RDWR);
+	ASSERT_GE(fd, 0);
+	memset(buf, 0, sizeof(buf));
+	EXPECT_EQ(variant->path == DRIVER ? -1 : 8,
+		  pread(fd, buf, 8, (unsigned long)va + SZ_1G - SZ_4K));
+	EXPECT_EQ(variant->path == DRIVER ? 0 : pattern(SZ_1G - SZ_4K),
+		  *(__u32 *)buf);
+	close(fd);
+	ASSERT_TRUE(user_leaves(va, SZ_1G + 2 * SZ_2M, &after));
+	for (int i = 0; i < THI_NR_LEAF; i++) {
+		EXPECT_EQ(before.bytes[i], after.bytes[i])
+			TH_LOG("%s", leaf_names[i]);
+	}
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G + 2 * SZ_2M));
+}
+
+/* A zapped range is gone, and stays gone. The rest is there. */
+TEST_F(remap, zap)
+{
+	static const struct { __u64 at, bytes; } zaps[] = {
+		{ 0, SZ_4K }, { 9 * SZ_2M, SZ_2M }, { SZ_1G - SZ_4K, SZ_4K },
+		{ 50 * SZ_2M + SZ_4K, 3 * SZ_2M }, { 0, SZ_1G },
+	};
+	char *va = self->area;
+	__u32 v;
+
+	if (variant->path != DRIVER)
+		SKIP(return, "only the test driver zaps");
+	for (int i = 0; i < ARRAY_SIZE(zaps); i++) {
+		const __u64 from = zaps[i].at, to = from + zaps[i].bytes;
+		struct test_huge_iomap_zap zap = {
+			.addr = (unsigned long)va + from, .bytes = to - from,
+		};
+
+		ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+		fill(va, 0, SZ_1G);
+		ASSERT_EQ(0, ioctl(self->thi, THI_ZAP, &zap));
+		for (int again = 0; again < 2; again++) {
+			EXPECT_EQ(SIGBUS, try_read(va + from, &v));
+			EXPECT_EQ(SIGBUS, try_write(va + to - SZ_4K, 0));
+			EXPECT_EQ(0, differ(va, 0, 0, from));
+			EXPECT_EQ(0, differ(va, 0, to, SZ_1G));
+		}
+	}
+}
+
+/* mmap() without an address */
+TEST_F(remap, placement)
+{
+	static const struct { __u64 offset, bytes; } range[] = {
+		{ 0, 4 * SZ_1G }, { 0, 3 * SZ_2M }, { SZ_4K, SZ_1G + SZ_2M },
+		{ SZ_1M, 4 * SZ_1G }, { 0, SZ_1M },
+	};
+
+	if (variant->path == DRIVER)
+		SKIP(return, "the driver places nothing");
+	for (int i = 0; i < ARRAY_SIZE(range); i++) {
+		const __u64 offset = range[i].offset, bytes = range[i].bytes;
+		long tables, before = vm_pte("/proc/self/status");
+		struct ideal ideal;
+		char *va;
+
+		va = map_bar(NULL, bytes, offset, MAP_SHARED);
+		ASSERT_NE(MAP_FAILED, va);
+		ideal = ideal_leaves((unsigned long)va, self->bar + offset, bytes,
+				     self->max);
+		EXPECT_LEAVES(va, bytes, ideal.nr[THI_4K], ideal.nr[THI_2M],
+			      ideal.nr[THI_1G]);
+		tables = vm_pte("/proc/self/status") - before;
+		EXPECT_LE(tables, self->max == THI_1G && !i ? 12 : tables);
+		ASSERT_EQ(0, munmap(va, bytes));
+	}
+}
+
+TEST_F(remap, placement_asked_for)
+{
+	char *hint = self->area + SZ_1M;
+	char *va;
+
+	if (variant->path == DRIVER)
+		SKIP(return, "the driver places nothing");
+	ASSERT_EQ(0, munmap(self->area, AREA));
+	va = map_bar(hint, SZ_1G, 0, MAP_SHARED);
+	EXPECT_EQ(hint, va);
+	EXPECT_EQ(MAP_FAILED, map_bar(hint, SZ_2M, 0,
+				      MAP_SHARED | MAP_FIXED_NOREPLACE));
+	EXPECT_EQ(EEXIST, errno);
+	ASSERT_EQ(0, munmap(va, SZ_1G));
+	va = map_bar(hint, SZ_2M, 0, MAP_SHARED | MAP_FIXED_NOREPLACE);
+	EXPECT_EQ(hint, va);
+	EXPECT_EQ(hint + SZ_2M, map_bar(hint + SZ_2M, SZ_2M, 0,
+					MAP_SHARED | MAP_FIXED));
+	va = map_bar(NULL, SZ_2M, 0, MAP_SHARED | MAP_32BIT);
+	ASSERT_NE(MAP_FAILED, va);
+	EXPECT_LT((unsigned long)va, 1UL << 31);
+	va = map_bar(NULL, AREA, 0, MAP_SHARED | MAP_32BIT);
+	EXPECT_EQ(MAP_FAILED, va);
+	EXPECT_EQ(ENOMEM, errno);
+}
+
+/* Two threads read and write around the pages that a third cuts out. */
+
+struct hammer {
+	char *va;
+	int stop;
+	long wrong;
+	int rounds;
+	int first;
+};
+
+static void *hammer(void *arg)
+{
+	struct hammer *h = arg;
+
+	while (!load(&h->stop)) {
+		for (__u64 o = h->first * SZ_4K; o < SZ_1G; o += 64 * SZ_1M / 4) {
+			/* A fault that is not resolved kills the test. */
+			if (load(h->va + o) != pattern(o))
+				h->wrong++;
+			store(h->va + o, pattern(o));
+		}
+		store(&h->rounds, h->rounds + 1);
+	}
+	return NULL;
+}
+
+TEST_F(remap, split_under_load)
+{
+	char *va = self->area;
+	struct hammer h[2];
+	pthread_t t[2];
+
+	for (int round = 0; round < 4; round++) {
+		ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+		fill(va, 0, SZ_1G);
+		for (int i = 0; i < 2; i++) {
+			h[i] = (struct hammer) { .va = va, .first = i };
+			ASSERT_EQ(0, pthread_create(&t[i], NULL, hammer, &h[i]));
+			while (!load(&h[i].rounds))
+				sched_yield();
+		}
+		for (__u64 o = 8 * SZ_4K; o < SZ_1G; o += 32 * SZ_2M + 3 * SZ_4K) {
+			switch (round % 3) {
+			case 0:
+				EXPECT_EQ(0, munmap(va + o, SZ_4K));
+				break;
+			case 1:
+				EXPECT_EQ(0, mprotect(va + o, SZ_4K, PROT_NONE));
+				break;
+			case 2:
+				EXPECT_EQ(0, madvise(va + o, SZ_4K, MADV_DONTFORK));
+			}
+			sched_yield();
+		}
+		for (int i = 0; i < 2; i++) {
+			store(&h[i].stop, 1);
+			ASSERT_EQ(0, pthread_join(t[i], NULL));
+			EXPECT_EQ(0, h[i].wrong);
+			EXPECT_LT(0, h[i].rounds);
+		}
+	}
+}
+
+/* Each allocation of a split fails in turn: -ENOMEM, and nothing has changed. */
+TEST_F(remap, no_memory)
+{
+	char *page = self->area + 100 * SZ_2M + 7 * SZ_4K, text[16];
+	const __u64 bytes = SZ_1G;
+	long tables, failed = 0;
+	int fd, err, n;
+
+	if (write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N") ||
+	    write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
+		SKIP(return, "no fail_page_alloc: CONFIG_FAIL_PAGE_ALLOC is not set");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	for (n = 1; n < 100; n++) {
+		ASSERT_EQ(self->area, map_at(self->fd, self->base, self->area, 0, bytes));
+		tables = vm_pte("/proc/self/status");
+		fd = open("/proc/self/fail-nth", O_RDWR);
+		ASSERT_GE(fd, 0);
+		snprintf(text, sizeof(text), "%d", n);
+		ASSERT_EQ(strlen(text), pwrite(fd, text, strlen(text), 0));
+		err = mprotect(page, SZ_4K, PROT_READ) ? errno : 0;
+		memset(text, 0, sizeof(text));
+		ASSERT_LT(0, pread(fd, text, sizeof(text) - 1, 0));
+		ASSERT_EQ(1, pwrite(fd, "0", 1, 0));
+		close(fd);
+		if (err) {
+			failed++;
+			EXPECT_EQ(ENOMEM, err);
+			EXPECT_EQ(0, try_write(page, 1));
+			EXPECT_GE(tables + 8, vm_pte("/proc/self/status"));
+			ASSERT_EQ(0, mprotect(page, SZ_4K, PROT_READ));
+		}
+		EXPECT_EQ(SIGSEGV, try_write(page, 1));
+		EXPECT_EQ(0, try_write(page - SZ_4K, 1));
+		EXPECT_EQ(0, try_write(page + SZ_4K, 1));
+		EXPECT_EQ(4 * tables_of_cut(self->max),
+			  vm_pte("/proc/self/status") - tables);
+		/* The count has not run out: no more allocations to fail. */
+		if (atoi(text))
+			break;
+	}
+	EXPECT_GE(failed, tables_of_cut(self->max));
+	EXPECT_LT(n, 100);
+}
+
+/* 1, 16, 256 and 1024 GiB: page tables do not grow with the pages. */
+TEST_F(remap, cost_of_leaves)
+{
+	static const int gib[] = { 1, 16, 256, 1024 };
+
+	if (variant->path != DRIVER || self->max != THI_1G)
+		SKIP(return, "needs the test driver and 1 GiB leaves");
+	for (int i = 0; i < ARRAY_SIZE(gib); i++) {
+		const __u64 bytes = gib[i] * SZ_1G;
+		long before = vm_pte("/proc/self/status");
+		char *space, *va;
+
+		space = mmap(NULL, bytes + SZ_1G, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		ASSERT_NE(MAP_FAILED, space);
+		va = (char *)(((unsigned long)space + SZ_1G - 1) & ~(SZ_1G - 1));
+		ASSERT_EQ(va, mmap(va, bytes, PROT_READ, MAP_SHARED | MAP_FIXED,
+				   self->fd, THI_FAR));
+		EXPECT_LEAVES(va, bytes, 0, 0, gib[i]);
+		/* PUD tables: one for each 512 GiB that it touches */
+		EXPECT_LE(vm_pte("/proc/self/status") - before, 12);
+		ASSERT_EQ(0, munmap(space, bytes + SZ_1G));
+	}
+}
+
+TEST_HARNESS_MAIN
