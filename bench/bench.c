@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Runs in the guest: map and unmap parts of the BAR twice, and print one JSON object
- * a line. Under QEMU's -icount shift=0 the TSC counts guest instructions.
+ * Runs in the guest: map and unmap parts of the BAR twice, in the kernel and by
+ * mmap() of the PCI resource, and print one JSON object a line. Under QEMU's -icount shift=0 the TSC counts guest instructions.
  *
  *   bench KERNEL [sizes in MiB...]
  */
-#include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_util.h"
+#include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_user.h"
+
+#include <x86intrin.h>
 
 static void die(const char *what)
 {
@@ -51,6 +53,43 @@ static void one(int fd, const char *kernel, __u64 offset, __u64 bytes,
 	fflush(stdout);
 }
 
+/* mmap() of the resource file, at an address of the kernel's choice */
+static void user(const char *kernel, __u64 bytes)
+{
+	int fd = open(PCI_DEVICE "/resource2", O_RDWR);
+	struct user_leaves leaves;
+	__u64 ticks[2][3];
+	long before, after;
+	char *va;
+
+	if (fd < 0)
+		die("resource2");
+	for (int round = 0; round < 2; round++) {
+		before = vm_pte("/proc/self/status");
+		ticks[round][0] = __rdtsc();
+		va = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		ticks[round][1] = __rdtsc();
+		if (va == MAP_FAILED || !user_leaves(va, bytes, &leaves))
+			die("mmap");
+		after = vm_pte("/proc/self/status");
+		ticks[round][0] = ticks[round][1] - ticks[round][0];
+		ticks[round][1] = __rdtsc();
+		munmap(va, bytes);
+		ticks[round][2] = __rdtsc() - ticks[round][1];
+	}
+	close(fd);
+	printf("{\"path\": \"mmap\", \"kernel\": \"%s\", \"place\": \"any\", "
+	       "\"offset\": 0, \"bytes\": %llu, "
+	       "\"first_map_instructions\": %llu, \"first_unmap_instructions\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
+	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
+	       "\"table_kib\": %ld}\n",
+	       kernel, bytes, ticks[0][0], ticks[0][2], ticks[1][0], ticks[1][2],
+	       leaves.bytes[THI_4K] / SZ_4K, leaves.bytes[THI_2M] / SZ_2M,
+	       leaves.bytes[THI_1G] / SZ_1G, after - before);
+	fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open(DEVICE, O_RDWR);
@@ -69,6 +108,7 @@ int main(int argc, char **argv)
 		/* Odd by 1 MiB; the full size loses that at its start. */
 		one(fd, argv[1], SZ_1M,
 		    bytes == bar.bytes ? bytes - SZ_1M : bytes, "odd");
+		user(argv[1], bytes);
 	}
 	return 0;
 }
