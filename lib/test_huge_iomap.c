@@ -14,6 +14,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/ioremap.h>
@@ -372,12 +373,15 @@ static long thi_bad_ranges(void)
 static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	const unsigned long bytes = vma->vm_end - vma->vm_start;
-	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	u64 at, end, offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	const bool pieces = offset >= THI_PIECES && offset < THI_FAR;
 	int err = -EINVAL;
 
 	/* The mmap lock is held, and the ioctls take it inside of thi_lock. */
 	if (!mutex_trylock(&thi_lock))
 		return -EAGAIN;
+	if (pieces)
+		offset -= THI_PIECES;
 	if (!thi_pdev)
 		err = -ENODEV;
 	else if (offset >= THI_FAR)
@@ -391,8 +395,17 @@ static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 		return err;
 
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
-	return io_remap_pfn_range(vma, vma->vm_start, PHYS_PFN(offset), bytes,
-				  vma->vm_page_prot);
+	for (at = 0; !err && at < bytes; at = end) {
+		end = bytes;
+		if (pieces && at < THI_CUT1)
+			end = min(end, THI_CUT1);
+		else if (pieces && at < THI_CUT2)
+			end = min(end, THI_CUT2);
+		err = io_remap_pfn_range(vma, vma->vm_start + at,
+					 PHYS_PFN(offset + at), end - at,
+					 vma->vm_page_prot);
+	}
+	return err;
 }
 
 /* The leaf at @addr: its size index and if it is present and writable. */
@@ -477,6 +490,22 @@ static long thi_zap(struct file *file, void __user *arg)
 	return err;
 }
 
+static long thi_revoke(void __user *arg)
+{
+	struct test_huge_iomap_revoke req;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad || !req.bytes)
+		return -EINVAL;
+
+	CLASS(fd, f)(req.fd);
+	if (fd_empty(f))
+		return -EBADF;
+	unmap_mapping_range(fd_file(f)->f_mapping, req.offset, req.bytes, 1);
+	return 0;
+}
+
 static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
@@ -506,6 +535,8 @@ static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 		return thi_user(arg);
 	case THI_ZAP:
 		return thi_zap(file, arg);
+	case THI_REVOKE:
+		return thi_revoke(arg);
 	case THI_BAD_RANGES:
 		return thi_bad_ranges();
 	}

@@ -127,6 +127,17 @@ struct test_huge_iomap_user {
 	__u64	writable;			/* out */
 };
 
+/*
+ * Zap [offset, offset + bytes) of all mappings of the file @fd, as revoke_iomem()
+ * does. @offset counts as in vm_pgoff: a physical address with PCI resources.
+ */
+struct test_huge_iomap_revoke {
+	__u64	offset;
+	__u64	bytes;
+	__s32	fd;
+	__u32	pad;			/* 0 */
+};
+
 #define THI_BAR		_IOR('I', 0x00, struct test_huge_iomap_bar)
 #define THI_MAP		_IOWR('I', 0x01, struct test_huge_iomap_map)
 #define THI_UNMAP	_IOWR('I', 0x02, struct test_huge_iomap_unmap)
@@ -142,11 +153,17 @@ struct test_huge_iomap_user {
 
 #define THI_ZAP		_IOW('I', 0x0a, struct test_huge_iomap_zap)
 #define THI_USER	_IOWR('I', 0x0b, struct test_huge_iomap_user)
+#define THI_REVOKE	_IOW('I', 0x0c, struct test_huge_iomap_revoke)
 
 /*
- * mmap() maps the BAR from the offset on, uncached. An offset of THI_FAR or more
- * is a physical address with nothing there: to be mapped, not to be touched.
+ * mmap() maps the BAR from the offset on, uncached. With an offset of THI_PIECES
+ * or more it maps the BAR from there on, by three calls of remap_pfn_range() that
+ * meet at THI_CUT1 and THI_CUT2 of the VMA. An offset of THI_FAR or more is a
+ * physical address with nothing there: to be mapped, not to be touched.
  */
+#define THI_PIECES	0x08000000000ULL
+#define THI_CUT1	0x00000300000ULL
+#define THI_CUT2	0x00040000000ULL
 #define THI_FAR		0x10000000000ULL
 
 #endif /* _LIB_TEST_HUGE_IOMAP_UAPI_H */

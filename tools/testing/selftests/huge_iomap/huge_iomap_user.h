@@ -161,4 +161,69 @@ static inline int try_write(void *p, __u32 value)
 	return try_access(p, NULL, &value);
 }
 
+/* Contents */
+
+static inline void *map_at(int fd, __u64 base, char *at, __u64 offset, __u64 bytes)
+{
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fd, base + offset);
+}
+
+/* A page of the BAR through /dev/mem, whatever the mapping under test is */
+static inline __u32 *page_of(int mem, __u64 pa)
+{
+	void *p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, mem, pa);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static inline __u32 pattern(__u64 offset)
+{
+	return 0x5eed0000u ^ (__u32)(offset >> 12) * 2654435761u;
+}
+
+/* The next page to look at: all around multiples of 2 MiB, some in between */
+static inline __u64 next_page(__u64 off)
+{
+	__u64 in = off % SZ_2M;
+
+	if (in < 2 * SZ_4K || in >= SZ_2M - 2 * SZ_4K)
+		return off + SZ_4K;
+	if (in < SZ_1M)
+		return off - in + SZ_1M + SZ_4K;
+	return off - in + SZ_2M - 2 * SZ_4K;
+}
+
+static inline void fill(char *va, __u64 offset, __u64 bytes)
+{
+	for (__u64 o = 0; o < bytes; o = next_page(o))
+		store(va + o, pattern(offset + o));
+}
+
+/* How many of the pages do not read as fill() has left them */
+static inline long differ(char *va, __u64 offset, __u64 from, __u64 to)
+{
+	long wrong = 0;
+	__u32 v;
+
+	for (__u64 o = 0; o < to; o = next_page(o))
+		if (o >= from && (try_read(va + o, &v) || v != pattern(offset + o)))
+			wrong++;
+	return wrong;
+}
+
+/* Page tables that come with one page cut out of the largest leaf */
+static inline int tables_of_cut(int max)
+{
+	return max;	/* 4K: none, 2M: a PTE table, 1G: a PMD table too */
+}
+
+#define EXPECT_LEAVES(va, b, n4k, n2m, n1g) do {			\
+	struct user_leaves l_;						\
+	ASSERT_TRUE(user_leaves(va, b, &l_)) TH_LOG(PAGE_TABLES);	\
+	EXPECT_EQ((__u64)(n4k), l_.bytes[THI_4K] / SZ_4K);		\
+	EXPECT_EQ((__u64)(n2m), l_.bytes[THI_2M] / SZ_2M);		\
+	EXPECT_EQ((__u64)(n1g), l_.bytes[THI_1G] / SZ_1G);		\
+} while (0)
+
 #endif /* __SELFTEST_HUGE_IOMAP_USER_H */

@@ -3,51 +3,14 @@
  * A PCI BAR mapped through vfio-pci: one page is cut out of a large leaf, and leaves
  * are no larger than the CPU and the MTRRs allow.
  */
-#include "huge_iomap_user.h"
-
-#include <dirent.h>
-#include <linux/iommufd.h>
-#include <linux/vfio.h>
+#include "huge_iomap_vfio.h"
 
 #include "kselftest_harness.h"
-
-#define PCI_NAME	"0000:00:02.0"
-
-static int bind_to(const char *driver)
-{
-	write_file(PCI_DEVICE "/driver/unbind", PCI_NAME);
-	if (write_file(PCI_DEVICE "/driver_override", driver))
-		return errno;
-	return write_file("/sys/bus/pci/drivers_probe", PCI_NAME);
-}
-
-static int open_cdev(void)
-{
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	struct dirent *entry;
-	char path[300];
-	int fd = -1;
-	DIR *dir;
-
-	bind.iommufd = open("/dev/iommu", O_RDWR);
-	dir = opendir(PCI_DEVICE "/vfio-dev");
-	if (!dir || bind.iommufd < 0)
-		return -1;
-	while (fd < 0 && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
-		if (entry->d_name[0] != '.')
-			fd = open(path, O_RDWR);
-	}
-	closedir(dir);
-	if (fd >= 0 && ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-		return -1;
-	return fd;
-}
 
 FIXTURE(vfio_leaf) {
 	int fd;
 	char *area;
-	__u64 bar, offset;	/* physical address, offset of the region in the file */
+	__u64 offset;		/* of the region in the file */
 	int max;
 };
 
@@ -57,18 +20,15 @@ FIXTURE_SETUP(vfio_leaf)
 		.argsz = sizeof(info),
 		.index = VFIO_PCI_BAR2_REGION_INDEX,
 	};
-	char line[128];
 
 	self->fd = -1;
 	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
 		SKIP(return, "no vfio-pci: CONFIG_VFIO_PCI is not set");
-	ASSERT_TRUE(read_line(PCI_DEVICE "/resource", line, sizeof(line)));
 	ASSERT_EQ(0, bind_to("vfio-pci"));
 	self->fd = open_cdev();
 	ASSERT_GE(self->fd, 0) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
-	self->bar = 0x400000000ULL;
 	self->max = file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
 	self->area = reserve(4 * SZ_1G);
 	ASSERT_NE(NULL, self->area);
@@ -86,23 +46,6 @@ FIXTURE_TEARDOWN(vfio_leaf)
 #define map_region(at, bytes, from)					\
 	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,	\
 	     self->fd, self->offset + (from))
-
-/* Touch each 2 MiB, so that it is mapped and known. */
-static void fill(char *va, __u64 bytes)
-{
-	for (__u64 o = 0; o < bytes; o += SZ_2M)
-		store(va + o, o / SZ_2M + 0x1000);
-}
-
-static long differ(char *va, __u64 bytes)
-{
-	long wrong = 0;
-	__u32 v;
-
-	for (__u64 o = 0; o < bytes; o += SZ_2M)
-		wrong += try_read(va + o, &v) || v != o / SZ_2M + 0x1000;
-	return wrong;
-}
 
 enum cut { UNMAP, PROTECT, DONTFORK, LOCK, MOVE, MOVE_ALL, UNMAP_2M };
 
@@ -123,7 +66,7 @@ TEST_F(vfio_leaf, cut)
 	__u32 v;
 
 	ASSERT_EQ(va, map_region(va, SZ_1G, 0));
-	fill(va, SZ_1G);
+	fill(va, 0, SZ_1G);
 	*(__u32 *)page = 0x9a9e;
 	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
 	EXPECT_EQ(SZ_1G, leaves.bytes[self->max]);
@@ -136,7 +79,7 @@ TEST_F(vfio_leaf, cut)
 	case UNMAP_2M:
 		ASSERT_EQ(0, munmap(va + SZ_1G - SZ_2M, SZ_2M));
 		EXPECT_EQ(SIGSEGV, try_read(va + SZ_1G - SZ_4K, &v));
-		EXPECT_EQ(0, differ(va, SZ_1G - SZ_2M));
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G - SZ_2M));
 		return;
 	case PROTECT:
 		ASSERT_EQ(0, mprotect(page, SZ_4K, PROT_READ));
@@ -164,21 +107,28 @@ TEST_F(vfio_leaf, cut)
 		EXPECT_EQ(0x9a9e, *(__u32 *)(to + (page - va)));
 		va = to;
 	}
-	EXPECT_EQ(0, differ(va, SZ_1G));
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
 }
 
 FIXTURE(vfio_type) {
-	int mtrr;
+	char mtrr[32];		/* the base, as in /proc/mtrr */
 };
 
 FIXTURE_SETUP(vfio_type)
 {
-	self->mtrr = -1;
+	char text[96];
+
+	self->mtrr[0] = 0;
 	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
 		SKIP(return, "no vfio-pci: CONFIG_VFIO_PCI is not set");
-	if (write_file("/proc/mtrr", "base=0x460000000 size=0x200000 type=write-combining"))
+	snprintf(self->mtrr, sizeof(self->mtrr), "0x%llx",
+		 bar_start() + SZ_1G + SZ_1G / 2);
+	snprintf(text, sizeof(text), "base=%s size=0x200000 type=write-combining",
+		 self->mtrr);
+	if (write_file("/proc/mtrr", text)) {
+		self->mtrr[0] = 0;
 		SKIP(return, "no MTRR to set: %s", strerror(errno));
-	self->mtrr = 0;
+	}
 	ASSERT_EQ(0, bind_to("vfio-pci"));
 }
 
@@ -188,10 +138,10 @@ FIXTURE_TEARDOWN(vfio_type)
 	char line[128], text[32];
 	int reg;
 
-	if (self->mtrr < 0 || !f)
+	if (!self->mtrr[0] || !f)
 		return;
 	while (fgets(line, sizeof(line), f)) {
-		if (strstr(line, "0x460000000") &&
+		if (strstr(line, self->mtrr + 2) &&
 		    sscanf(line, "reg%d", &reg) == 1) {
 			snprintf(text, sizeof(text), "disable=%d", reg);
 			write_file("/proc/mtrr", text);
@@ -218,11 +168,11 @@ TEST_F(vfio_type, mtrr_inside)
 	ASSERT_EQ(0, ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info));
 	ASSERT_EQ(va, mmap(va, 2 * SZ_1G, PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_FIXED, fd, info.offset + SZ_1G));
-	fill(va, 2 * SZ_1G);
+	fill(va, SZ_1G, 2 * SZ_1G);
 	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
 	EXPECT_EQ(0, leaves.bytes[THI_1G]);
 	EXPECT_EQ(SZ_1G, leaves.bytes[THI_2M]);
-	EXPECT_EQ(0, differ(va, 2 * SZ_1G));
+	EXPECT_EQ(0, differ(va, SZ_1G, 0, 2 * SZ_1G));
 	munmap(va, 2 * SZ_1G);
 	close(fd);
 }
