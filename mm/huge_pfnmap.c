@@ -20,6 +20,7 @@
  */
 
 #include <linux/compat.h>
+#include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/huge_iomap.h>
 #include <linux/mm.h>
@@ -157,7 +158,9 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 
 static bool split_done(struct vm_area_struct *vma, unsigned long addr, int err)
 {
-	if (err && !(vma->vm_ops && (vma->vm_ops->fault || vma->vm_ops->huge_fault)))
+	const struct vm_operations_struct *ops = vma->vm_ops;
+
+	if (err && !(ops && (ops->fault || ops->huge_fault || ops->hugepfn_fault)))
 		pr_warn_ratelimited("%s: no page table to split a leaf of device memory at %#lx: it is unmapped\n",
 				    current->comm, addr);
 	return !err;
@@ -516,3 +519,4 @@ unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
 	}
 	return plain;
 }
+EXPORT_SYMBOL_GPL(huge_pfnmap_get_unmapped_area);

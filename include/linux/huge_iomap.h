@@ -139,6 +139,23 @@ struct file;
 struct vm_area_struct;
 struct vm_fault;
 
+/**
+ * struct pfn_extent - physically contiguous memory behind a part of a file
+ * @pgoff: where it begins in the file, in pages, as in vm_pgoff
+ * @pfn: pfn at @pgoff
+ * @nr: length in pages
+ *
+ * It may reach beyond a VMA on both sides.
+ */
+struct pfn_extent {
+	pgoff_t pgoff;
+	unsigned long pfn;
+	unsigned long nr;
+};
+
+vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
+				 const struct pfn_extent *extent);
+
 #ifdef CONFIG_HUGE_PFNMAP
 bool huge_pfnmap_split_pud(struct vm_area_struct *vma, pud_t *pudp,
 			   unsigned long addr);

@@ -20,28 +20,71 @@ static inline int bind_to(const char *driver)
 	return write_file("/sys/bus/pci/drivers_probe", PCI_NAME);
 }
 
-/* The device as a vfio device of an iommufd of its own; -1 on error */
-static inline int open_cdev(void)
+/* A vfio device, and what it was opened by */
+struct vfio {
+	int device;
+	int container;		/* or iommufd */
+	int group;
+};
+
+/* By its own file and an iommufd. False: see errno */
+static inline bool open_cdev(struct vfio *fd)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	struct dirent *entry;
 	char path[300];
-	int fd = -1;
 	DIR *dir;
 
-	bind.iommufd = open("/dev/iommu", O_RDWR);
+	*fd = (struct vfio) { .device = -1, .group = -1 };
+	fd->container = open("/dev/iommu", O_RDWR);
 	dir = opendir(PCI_DEVICE "/vfio-dev");
-	if (!dir || bind.iommufd < 0)
-		return -1;
-	while (fd < 0 && (entry = readdir(dir))) {
+	if (!dir || fd->container < 0)
+		return false;
+	while (fd->device < 0 && (entry = readdir(dir))) {
 		snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
 		if (entry->d_name[0] != '.')
-			fd = open(path, O_RDWR);
+			fd->device = open(path, O_RDWR);
 	}
 	closedir(dir);
-	if (fd >= 0 && ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-		return -1;
-	return fd;
+	bind.iommufd = fd->container;
+	return fd->device >= 0 && !ioctl(fd->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+}
+
+/* By its group and a type1 container. False: see errno */
+static inline bool open_group(struct vfio *fd)
+{
+	char path[64], link[256] = {};
+
+	*fd = (struct vfio) { .device = -1 };
+	if (readlink(PCI_DEVICE "/iommu_group", link, sizeof(link) - 1) < 0)
+		return false;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	fd->container = open("/dev/vfio/vfio", O_RDWR);
+	fd->group = open(path, O_RDWR);
+	if (fd->container < 0 || fd->group < 0 ||
+	    ioctl(fd->group, VFIO_GROUP_SET_CONTAINER, &fd->container) ||
+	    ioctl(fd->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		return false;
+	fd->device = ioctl(fd->group, VFIO_GROUP_GET_DEVICE_FD, PCI_NAME);
+	return fd->device >= 0;
+}
+
+static inline void close_vfio(struct vfio *fd)
+{
+	close(fd->device);
+	close(fd->group);
+	close(fd->container);
+}
+
+/* Memory decode of the device, by config space. 0, or an errno */
+static inline int memory_enable(struct vfio *fd, __u64 config, bool enable)
+{
+	__u16 command;
+
+	if (pread(fd->device, &command, 2, config + 4) != 2)
+		return errno;
+	command = enable ? command | 2 : command & ~2;
+	return pwrite(fd->device, &command, 2, config + 4) == 2 ? 0 : errno;
 }
 
 /* The physical address of BAR 2; 0 on error */

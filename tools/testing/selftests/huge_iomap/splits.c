@@ -73,7 +73,7 @@ static void *hammer(void *arg)
 	return NULL;
 }
 
-TEST_F(splits, under_load)
+TEST_F_TIMEOUT(splits, under_load, 300)
 {
 	char *va = self->area;
 	struct hammer h[2];
@@ -321,7 +321,7 @@ static int op_fork(struct model *m, __u64 first, __u64 nr)
 	return waitpid(pid, &status, 0) == pid ? status : errno;
 }
 
-TEST_F(splits, random)
+TEST_F_TIMEOUT(splits, random, 600)
 {
 	static const char * const names[] = { "map", "unmap", "protect", "dontfork",
 					      "move", "fork" };

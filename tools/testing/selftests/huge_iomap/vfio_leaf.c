@@ -8,7 +8,7 @@
 #include "kselftest_harness.h"
 
 FIXTURE(vfio_leaf) {
-	int fd;
+	struct vfio fd;
 	char *area;
 	__u64 offset;		/* of the region in the file */
 	int max;
@@ -21,13 +21,12 @@ FIXTURE_SETUP(vfio_leaf)
 		.index = VFIO_PCI_BAR2_REGION_INDEX,
 	};
 
-	self->fd = -1;
+	self->fd.device = -1;
 	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
 		SKIP(return, "no vfio-pci: CONFIG_VFIO_PCI is not set");
 	ASSERT_EQ(0, bind_to("vfio-pci"));
-	self->fd = open_cdev();
-	ASSERT_GE(self->fd, 0) TH_LOG("%s", strerror(errno));
-	ASSERT_EQ(0, ioctl(self->fd, VFIO_DEVICE_GET_REGION_INFO, &info));
+	ASSERT_TRUE(open_cdev(&self->fd)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
 	self->max = file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
 	self->area = reserve(4 * SZ_1G);
@@ -36,16 +35,16 @@ FIXTURE_SETUP(vfio_leaf)
 
 FIXTURE_TEARDOWN(vfio_leaf)
 {
-	if (self->fd < 0)
+	if (self->fd.device < 0)
 		return;
 	munmap(self->area, 4 * SZ_1G);
-	close(self->fd);
+	close_vfio(&self->fd);
 	bind_to("\n");
 }
 
 #define map_region(at, bytes, from)					\
 	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,	\
-	     self->fd, self->offset + (from))
+	     self->fd.device, self->offset + (from))
 
 enum cut { UNMAP, PROTECT, DONTFORK, LOCK, MOVE, MOVE_ALL, UNMAP_2M };
 
@@ -161,20 +160,20 @@ TEST_F(vfio_type, mtrr_inside)
 	};
 	struct user_leaves leaves;
 	char *va = reserve(2 * SZ_1G);
-	int fd = open_cdev();
+	struct vfio fd;
 
-	ASSERT_GE(fd, 0);
+	ASSERT_TRUE(open_cdev(&fd));
 	ASSERT_NE(NULL, va);
-	ASSERT_EQ(0, ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info));
+	ASSERT_EQ(0, ioctl(fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	ASSERT_EQ(va, mmap(va, 2 * SZ_1G, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_FIXED, fd, info.offset + SZ_1G));
+			   MAP_SHARED | MAP_FIXED, fd.device, info.offset + SZ_1G));
 	fill(va, SZ_1G, 2 * SZ_1G);
 	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
 	EXPECT_EQ(0, leaves.bytes[THI_1G]);
 	EXPECT_EQ(SZ_1G, leaves.bytes[THI_2M]);
 	EXPECT_EQ(0, differ(va, SZ_1G, 0, 2 * SZ_1G));
 	munmap(va, 2 * SZ_1G);
-	close(fd);
+	close_vfio(&fd);
 }
 
 TEST_HARNESS_MAIN

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Faults on VM_PFNMAP mappings whose driver has vm_ops->hugepfn_fault().
+ *
+ * The driver names an extent: what lies where, physically contiguous. The leaf is
+ * chosen here, for all drivers and by one policy.
+ *
+ * Locking: the caller holds the mmap lock for reading, or the VMA lock. An entry is
+ * set under the lock of its page table, and only where there is none, so two faults
+ * can race, and a fault with a zap: the driver's own lock, held around
+ * vmf_insert_pfn_extent(), decides whether a zap comes before or behind it.
+ */
+
+#include <linux/export.h>
+#include <linux/huge_iomap.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+
+#include "internal.h"
+
+/*
+ * Is there nothing mapped where the fault happened? If a leaf is there, the fault is
+ * about permissions, or another one has resolved it. The driver has nothing to add.
+ */
+static bool is_missing(struct vm_fault *vmf)
+{
+	pud_t pud = pudp_get(vmf->pud);
+	pmd_t *pmdp, pmd;
+	pte_t *pte;
+	bool none;
+
+	if (pud_none(pud))
+		return true;
+	if (pud_leaf(pud) || !pud_present(pud))
+		return false;
+	pmdp = pmd_offset(vmf->pud, vmf->address);
+	pmd = pmdp_get_lockless(pmdp);
+	if (pmd_none(pmd))
+		return true;
+	if (pmd_leaf(pmd) || !pmd_present(pmd))
+		return false;
+	pte = pte_offset_map(pmdp, vmf->address);
+	if (!pte)
+		return false;
+	none = pte_none(ptep_get_lockless(pte));
+	pte_unmap(pte);
+	return none;
+}
+
+/**
+ * handle_hugepfn_fault - let vm_ops->hugepfn_fault() resolve a fault
+ * @vmf: the fault; @vmf->pud is valid, lower levels may not exist yet
+ *
+ * Context: Fault handler, vma_has_hugepfn_fault() is true.
+ * Return: VM_FAULT_FALLBACK if the fault is for the rest of the fault handler: the
+ * page is mapped, or the driver has said so and has vm_ops->fault().
+ */
+vm_fault_t handle_hugepfn_fault(struct vm_fault *vmf)
+{
+	const struct vm_operations_struct *ops = vmf->vma->vm_ops;
+	vm_fault_t ret;
+
+	if (!is_missing(vmf))
+		return VM_FAULT_FALLBACK;
+	ret = ops->hugepfn_fault(vmf);
+	if ((ret & VM_FAULT_FALLBACK) && !ops->fault)
+		return VM_FAULT_SIGBUS;
+	return ret;
+}
+
+/* The part of an extent that its VMA covers */
+struct window {
+	unsigned long start;	/* user addresses */
+	unsigned long end;
+	unsigned long addr;	/* where the fault is, in a page with this ... */
+	unsigned long pfn;	/* ... pfn */
+	unsigned int max_shift;	/* of a leaf */
+};
+
+static unsigned long window_pfn(const struct window *w, unsigned long addr)
+{
+	return w->pfn - ((w->addr - addr) >> PAGE_SHIFT);
+}
+
+/* Does a leaf of this size around the fault lie in the window? */
+static bool window_fits(const struct window *w, unsigned int shift)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
+
+	return addr >= w->start &&
+	       huge_iomap_leaf_shift(addr, PFN_PHYS(window_pfn(w, addr)),
+				     w->end - addr, w->max_shift) >= shift;
+}
+
+/* A driver with pfn_mkwrite() makes pages writable by a second fault. */
+static bool is_write(struct vm_fault *vmf)
+{
+	return (vmf->flags & FAULT_FLAG_WRITE) && !vmf->vma->vm_ops->pfn_mkwrite;
+}
+
+static vm_fault_t insert_pud(struct vm_fault *vmf, const struct window *w)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
+
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
+	    !pud_none(pudp_get(vmf->pud)) || !window_fits(w, PUD_SHIFT))
+		return VM_FAULT_FALLBACK;
+	return vmf_insert_pfn_pud(vmf, window_pfn(w, addr), is_write(vmf));
+}
+
+static vm_fault_t insert_pmd(struct vm_fault *vmf, const struct window *w)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
+
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
+	    !pmd_none(pmdp_get_lockless(vmf->pmd)) || !window_fits(w, PMD_SHIFT))
+		return VM_FAULT_FALLBACK;
+	return vmf_insert_pfn_pmd(vmf, window_pfn(w, addr), is_write(vmf));
+}
+
+/* Only the page that was asked for is accessed, and dirty if that was a write. */
+static void set_faulting_pte(struct vm_fault *vmf, pte_t *ptep, pte_t entry)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	const bool write = is_write(vmf);
+	pte_t old = ptep_get(ptep);
+
+	if (!pte_none(old)) {
+		if (pte_pfn(old) != pte_pfn(entry))
+			return;
+		entry = old;
+	}
+	entry = pte_mkyoung(entry);
+	if (write)
+		entry = maybe_mkwrite(pte_mkdirty(entry), vma);
+	if (pte_none(old))
+		set_pte_at(vma->vm_mm, vmf->address, ptep, entry);
+	else if (!ptep_set_access_flags(vma, vmf->address, ptep, entry, write))
+		return;
+	update_mmu_cache(vma, vmf->address, ptep);
+}
+
+/* Set what is missing of the page table around the fault. */
+static vm_fault_t insert_ptes(struct vm_fault *vmf, const struct window *w)
+{
+	const unsigned long block = ALIGN_DOWN(w->addr, PMD_SIZE);
+	unsigned long start = max(block, w->start);
+	unsigned long end = min(block + PMD_SIZE - 1, w->end - 1) + 1;
+	struct vm_area_struct *vma = vmf->vma;
+	pgprot_t prot = vma->vm_page_prot;
+	unsigned long addr;
+	pte_t *ptep, entry;
+
+	if (!pfn_modify_allowed(w->pfn, prot))
+		return VM_FAULT_SIGBUS;
+	if (pfnmap_setup_cachemode(window_pfn(w, start), end - start, &prot)) {
+		/* The memory type changes on the way. */
+		start = w->addr;
+		end = start + PAGE_SIZE;
+		pfnmap_setup_cachemode_pfn(w->pfn, &prot);
+	}
+
+	if (pte_alloc(vma->vm_mm, vmf->pmd))
+		return VM_FAULT_OOM;
+	ptep = pte_offset_map_lock(vma->vm_mm, vmf->pmd, start, &vmf->ptl);
+	if (!ptep)
+		return VM_FAULT_NOPAGE;	/* Raced with a leaf: try again. */
+	entry = pte_mkspecial(pfn_pte(window_pfn(w, start), prot));
+	vmf->pte = ptep;
+	for (addr = start; addr != end; addr += PAGE_SIZE) {
+		if (addr == w->addr)
+			set_faulting_pte(vmf, ptep, entry);
+		else if (pte_none(ptep_get(ptep)))
+			set_pte_at(vma->vm_mm, addr, ptep, pte_mkold(entry));
+		entry = pte_next_pfn(entry);
+		ptep++;
+	}
+	pte_unmap_unlock(vmf->pte, vmf->ptl);
+	return VM_FAULT_NOPAGE;
+}
+
+/*
+ * madvise(MADV_NOHUGEPAGE) is the way out for one mapping. A driver that wants to
+ * hear of writes hears of pages. Without a file the core takes a huge leaf for one
+ * with a struct page: see vma_is_special_huge().
+ */
+static unsigned int max_shift(struct vm_area_struct *vma)
+{
+	if ((vma->vm_flags & VM_NOHUGEPAGE) || !vma->vm_file ||
+	    vma->vm_ops->pfn_mkwrite)
+		return PAGE_SHIFT;
+	return huge_iomap_limit_shift();
+}
+
+/**
+ * vmf_insert_pfn_extent - map device memory around a fault
+ * @vmf: the fault, as handed to vm_ops->hugepfn_fault()
+ * @extent: what lies in the file around @vmf->pgoff
+ *
+ * Installs the largest leaf that the extent, the VMA, the policy and the
+ * architecture allow: PUD or PMD. If that is a PTE, sets all those that are missing
+ * in its page table, as far as the extent and the VMA go; only the one of the fault
+ * is marked accessed. If another fault was faster, that one's work stays.
+ *
+ * Process-wide and system-wide settings of transparent huge pages are not asked.
+ * MADV_NOHUGEPAGE on the VMA is.
+ *
+ * Context: Process context, from vm_ops->hugepfn_fault() or vm_ops->fault() only.
+ * May allocate page tables and sleep. The mmap lock is held for reading, or the VMA
+ * lock. A driver that unmaps its mappings, by unmap_mapping_range(), calls both
+ * under one lock of its own. Takes page table locks.
+ * Return: VM_FAULT_NOPAGE if the access can be tried again, VM_FAULT_OOM, or
+ * VM_FAULT_SIGBUS if the fault is not within the extent or the VMA is no shared
+ * VM_PFNMAP one.
+ */
+vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
+				 const struct pfn_extent *extent)
+{
+	const unsigned long before = vmf->pgoff - extent->pgoff;
+	struct vm_area_struct *vma = vmf->vma;
+	struct window w;
+	vm_fault_t ret;
+
+	if (WARN_ON_ONCE(!(vma->vm_flags & VM_PFNMAP) ||
+			 (vma->vm_flags & VM_MIXEDMAP) ||
+			 vma_is_cow_mapping(vma)))
+		return VM_FAULT_SIGBUS;
+	if (vmf->pgoff < extent->pgoff || before >= extent->nr)
+		return VM_FAULT_SIGBUS;
+
+	w.addr = vmf->address & PAGE_MASK;
+	w.pfn = extent->pfn + before;
+	w.start = w.addr - (min(before, (w.addr - vma->vm_start) >> PAGE_SHIFT)
+			    << PAGE_SHIFT);
+	w.end = w.addr + (min(extent->nr - before,
+			      (vma->vm_end - w.addr) >> PAGE_SHIFT)
+			  << PAGE_SHIFT);
+	w.max_shift = max_shift(vma);
+
+	ret = insert_pud(vmf, &w);
+	if (!(ret & VM_FAULT_FALLBACK))
+		return ret;
+
+	vmf->pmd = pmd_alloc(vma->vm_mm, vmf->pud, w.addr);
+	if (!vmf->pmd)
+		return VM_FAULT_OOM;
+	if (pud_trans_unstable(vmf->pud))
+		return VM_FAULT_NOPAGE;	/* Raced with a leaf: try again. */
+
+	ret = insert_pmd(vmf, &w);
+	if (!(ret & VM_FAULT_FALLBACK))
+		return ret;
+	return insert_ptes(vmf, &w);
+}
+EXPORT_SYMBOL_GPL(vmf_insert_pfn_extent);

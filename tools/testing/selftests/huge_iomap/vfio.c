@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A PCI BAR mapped through vfio-pci: where it goes, which leaves it has, how many
+ * faults it takes, and what is left of it when the device's memory is disabled. By
+ * the group and type1 interface, and by the device's own file and iommufd.
+ */
+#include "huge_iomap_vfio.h"
+
+#include <linux/pci_regs.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+
+FIXTURE(vfio) {
+	char saved[16];
+	struct vfio fd;
+	int mem;
+	__u64 bar, offset, config;	/* physical address, offsets in the file */
+	char *area;			/* 4 GiB of address space */
+	int max;			/* largest leaf that can be had */
+};
+
+FIXTURE_VARIANT(vfio) {
+	bool group;
+};
+
+FIXTURE_VARIANT_ADD(vfio, group) { .group = true };
+FIXTURE_VARIANT_ADD(vfio, cdev) { .group = false };
+
+#define AREA	(4 * SZ_1G)
+
+FIXTURE_SETUP(vfio)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info) };
+
+	self->fd.device = -1;
+	read_line(LIMIT, self->saved, sizeof(self->saved));
+	self->bar = bar_start();
+	ASSERT_NE(0, self->bar);
+	self->mem = open("/dev/mem", O_RDWR | O_SYNC);
+	ASSERT_GE(self->mem, 0);
+	ASSERT_EQ(0, bind_to("vfio-pci"));
+	ASSERT_TRUE(variant->group ? open_group(&self->fd) : open_cdev(&self->fd))
+		TH_LOG("%s", strerror(errno));
+	info.index = VFIO_PCI_BAR2_REGION_INDEX;
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	self->offset = info.offset;
+	info.index = VFIO_PCI_CONFIG_REGION_INDEX;
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	self->config = info.offset;
+	self->max = max_leaf();
+	self->area = reserve(AREA);
+	ASSERT_NE(NULL, self->area);
+}
+
+FIXTURE_TEARDOWN(vfio)
+{
+	if (self->saved[0])
+		write_file(LIMIT, self->saved);
+	munmap(self->area, AREA);
+	close_vfio(&self->fd);
+	bind_to("\n");
+}
+
+#define map_region(at, bytes, from, flags)				\
+	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (flags),	\
+	     self->fd.device, self->offset + (from))
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_SELF, &usage) ? -1 : usage.ru_minflt;
+}
+
+/* Faults that it takes to access each page: reads, or writes of the pattern */
+static long touch(char *va, __u64 offset, __u64 bytes, bool write)
+{
+	long before = faults();
+
+	for (__u64 o = 0; o < bytes; o += SZ_4K) {
+		if (write)
+			store(va + o, pattern(offset + o));
+		else
+			load(va + o);
+	}
+	return faults() - before;
+}
+
+/* The leaves of a mapping that has been accessed all over: one fault for each */
+static __u64 ideal_faults(const struct ideal *ideal, __u64 va, __u64 bytes)
+{
+	__u64 tables_4k = 0;
+
+	/* One for each page table in which there are pages of 4 KiB */
+	if (ideal->nr[THI_4K])
+		tables_4k = ideal->tables;
+	return ideal->nr[THI_1G] + ideal->nr[THI_2M] + tables_4k;
+}
+
+/* Faults besides those that are counted: the stack, the C library */
+#define SLACK	4
+
+TEST_F_TIMEOUT(vfio, plain_mmap, 300)
+{
+	static const struct { __u64 offset, bytes; } range[] = {
+		{ 0, 4 * SZ_1G }, { 0, 16 * SZ_1G }, { SZ_1G, SZ_1G },
+		{ SZ_1G - SZ_2M, 2 * SZ_1G }, { SZ_4K, SZ_1G + SZ_2M },
+		{ SZ_1M, 6 * SZ_1M }, { 3 * SZ_4K, SZ_1M },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(range); i++) {
+		const __u64 offset = range[i].offset, bytes = range[i].bytes;
+		long before = vm_pte("/proc/self/status"), nr;
+		struct user_leaves leaves;
+		struct ideal ideal;
+		char *va;
+
+		va = map_region(NULL, bytes, offset, 0);
+		ASSERT_NE(MAP_FAILED, va);
+		ideal = ideal_leaves((unsigned long)va, self->bar + offset, bytes,
+				     self->max);
+		nr = touch(va, offset, bytes < SZ_1G ? bytes : 4 * SZ_1M, true);
+		nr += touch(va, offset, bytes, i & 1);
+		EXPECT_LE(nr, ideal_faults(&ideal, (unsigned long)va, bytes) + SLACK)
+			TH_LOG("%llu bytes at %#llx", bytes, offset);
+		ASSERT_TRUE(user_leaves(va, bytes, &leaves));
+		EXPECT_EQ(ideal.nr[THI_1G], leaves.bytes[THI_1G] / SZ_1G);
+		EXPECT_EQ(ideal.nr[THI_2M], leaves.bytes[THI_2M] / SZ_2M);
+		EXPECT_EQ(ideal.nr[THI_4K], leaves.bytes[THI_4K] / SZ_4K);
+		/* Above the PMD level: two tables at most */
+		EXPECT_LE(vm_pte("/proc/self/status") - before,
+			  4 * ideal.tables + 8);
+		ASSERT_EQ(0, munmap(va, bytes));
+	}
+}
+
+/* Nothing but 4 KiB fits: a fault maps what there is of 2 MiB. */
+TEST_F(vfio, skewed)
+{
+	char *va = self->area + SZ_4K;
+	struct user_leaves leaves;
+
+	for (int write = 0; write < 2; write++) {
+		ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+		EXPECT_LE(touch(va, 0, SZ_1G, write), 514 + SLACK);
+		ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
+		EXPECT_EQ(SZ_1G, leaves.bytes[THI_4K]);
+	}
+	for (__u64 o = 0; o < SZ_1G; o = next_page(o)) {
+		__u32 *p = page_of(self->mem, self->bar + o);
+
+		ASSERT_NE(NULL, p);
+		ASSERT_EQ(pattern(o), *p) TH_LOG("%#llx", o);
+		munmap(p, SZ_4K);
+	}
+}
+
+/* Settings of transparent huge pages are not for devices. */
+TEST_F(vfio, thp_disabled)
+{
+	char *va;
+
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	va = map_region(NULL, 4 * SZ_1G, 0, 0);
+	ASSERT_NE(MAP_FAILED, va);
+	switch (self->max) {
+	case THI_1G:
+		EXPECT_LE(touch(va, 0, 4 * SZ_1G, false), 4 + SLACK);
+		break;
+	default:
+		EXPECT_LE(touch(va, 0, 4 * SZ_1G, false), 2048 + SLACK);
+	}
+	munmap(va, 4 * SZ_1G);
+}
+
+TEST_F(vfio, madv_nohugepage)
+{
+	char *va = self->area;
+	struct user_leaves leaves;
+
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	ASSERT_EQ(0, madvise(va, SZ_1G, MADV_NOHUGEPAGE));
+	EXPECT_LE(touch(va, 0, SZ_1G, true), 512 + SLACK);
+	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
+	EXPECT_EQ(SZ_1G, leaves.bytes[THI_4K]);
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+}
+
+TEST_F(vfio, limit)
+{
+	char *va = self->area;
+	struct user_leaves leaves;
+
+	if (self->max < THI_2M)
+		SKIP(return, "the limit is 4K already");
+	ASSERT_EQ(0, write_file(LIMIT, "2M"));
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	EXPECT_LE(touch(va, 0, SZ_1G, true), 512 + SLACK);
+	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
+	EXPECT_EQ(SZ_1G, leaves.bytes[THI_2M]);
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+}
+
+/* In the middle of a leaf there is a hole; the device's memory goes and comes back. */
+TEST_F(vfio, partial_and_refault)
+{
+	const __u64 hole = 100 * SZ_2M + 3 * SZ_4K;
+	char *va = self->area;
+	__u32 v;
+
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	fill(va, 0, SZ_1G);
+	ASSERT_EQ(0, munmap(va + hole, SZ_4K));
+	ASSERT_EQ(0, memory_enable(&self->fd, self->config, false));
+	EXPECT_EQ(SIGBUS, try_read(va, &v));
+	EXPECT_EQ(SIGBUS, try_write(va + SZ_1G - SZ_4K, 0));
+	ASSERT_EQ(0, memory_enable(&self->fd, self->config, true));
+	EXPECT_EQ(0, differ(va, 0, 0, hole));
+	EXPECT_EQ(0, differ(va, 0, hole + SZ_4K, SZ_1G));
+	EXPECT_EQ(SIGSEGV, try_read(va + hole, &v));
+}
+
+TEST_F(vfio, write_after_mprotect)
+{
+	static const __u64 skews[] = { 0, SZ_2M, SZ_4K };
+
+	for (int i = 0; i < ARRAY_SIZE(skews); i++) {
+		char *va = self->area + skews[i];
+
+		ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+		fill(va, 0, SZ_1G);
+		ASSERT_EQ(0, mprotect(va, SZ_1G, PROT_READ));
+		EXPECT_EQ(SIGSEGV, try_write(va + SZ_2M, 1));
+		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4"));
+		ASSERT_EQ(0, mprotect(va, SZ_1G, PROT_READ | PROT_WRITE));
+		EXPECT_EQ(0, try_write(va + SZ_2M, pattern(SZ_2M)));
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+		/* What is not mapped yet becomes read-only, and writable later. */
+		ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+		ASSERT_EQ(0, mprotect(va, SZ_1G, PROT_READ));
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+		EXPECT_EQ(SIGSEGV, try_write(va, 1));
+		ASSERT_EQ(0, mprotect(va, SZ_1G, PROT_READ | PROT_WRITE));
+		EXPECT_EQ(0, try_write(va, pattern(0)));
+		ASSERT_EQ(0, munmap(va, SZ_1G));
+	}
+}
+
+/* Threads that access the BAR, with SIGBUS or without */
+
+struct user {
+	char *va;
+	__u64 first;
+	int stop;
+	long rounds, wrong, sigbus;
+};
+
+static __thread sigjmp_buf user_env;
+
+static void user_sigbus(int sig)
+{
+	siglongjmp(user_env, sig);
+}
+
+static void *user(void *arg)
+{
+	struct user *u = arg;
+
+	while (!load(&u->stop)) {
+		if (sigsetjmp(user_env, 1)) {
+			u->sigbus++;
+			sched_yield();
+		}
+		for (__u64 o = u->first; o < SZ_1G; o += 61 * SZ_4K) {
+			if (load(u->va + o) != pattern(o))
+				u->wrong++;
+			store(u->va + o, pattern(o));
+		}
+		u->rounds++;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(vfio, disable_under_load, 300)
+{
+	struct sigaction sa = { .sa_handler = user_sigbus, .sa_flags = SA_NODEFER };
+	struct user u[2];
+	pthread_t t[2];
+
+	ASSERT_EQ(0, sigaction(SIGBUS, &sa, NULL));
+	for (int skew = 0; skew < 2; skew++) {
+		char *va = self->area + skew * SZ_4K;
+
+		ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+		touch(va, 0, SZ_1G, true);
+		for (int i = 0; i < 2; i++) {
+			u[i] = (struct user) { .va = va, .first = i * SZ_4K };
+			ASSERT_EQ(0, pthread_create(&t[i], NULL, user, &u[i]));
+		}
+		for (int i = 0; i < 50; i++) {
+			ASSERT_EQ(0, memory_enable(&self->fd, self->config, false));
+			usleep(1000);
+			ASSERT_EQ(0, memory_enable(&self->fd, self->config, true));
+			usleep(1000);
+		}
+		for (int i = 0; i < 2; i++) {
+			store(&u[i].stop, 1);
+			ASSERT_EQ(0, pthread_join(t[i], NULL));
+			EXPECT_EQ(0, u[i].wrong);
+			EXPECT_LT(0, u[i].sigbus);
+			EXPECT_LT(0, u[i].rounds);
+		}
+		touch(va, 0, SZ_4K, false);
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+	}
+}
+
+/* Many threads fault on the same pages at a time. */
+TEST_F_TIMEOUT(vfio, faults_race, 300)
+{
+	struct user u[4];
+	pthread_t t[4];
+
+	touch(map_region(self->area, SZ_1G, 0, MAP_FIXED), 0, SZ_1G, true);
+	for (int round = 0; round < 60; round++) {
+		static const __u64 skews[] = { 0, SZ_2M, SZ_4K };
+		char *va = self->area + skews[round % 3];
+
+		ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+		for (int i = 0; i < 4; i++) {
+			u[i] = (struct user) { .va = va };
+			ASSERT_EQ(0, pthread_create(&t[i], NULL, user, &u[i]));
+		}
+		for (int i = 0; i < 4; i++) {
+			store(&u[i].stop, 1);
+			ASSERT_EQ(0, pthread_join(t[i], NULL));
+			EXPECT_EQ(0, u[i].wrong);
+		}
+		ASSERT_EQ(0, munmap(self->area, SZ_1G + SZ_2M));
+	}
+}
+
+TEST_F(vfio, fork_and_two_processes)
+{
+	char *va = self->area, *own;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	fill(va, 0, SZ_1G);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		if (differ(va, 0, 0, SZ_1G))
+			_exit(1);
+		own = map_region(NULL, SZ_1G, 0, 0);
+		if (own == MAP_FAILED || differ(own, 0, 0, SZ_1G))
+			_exit(2);
+		store(own + SZ_1M, 0xc411d);
+		if (munmap(va + SZ_4K, SZ_4K))
+			_exit(3);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0xc411d, load(va + SZ_1M));
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1M - SZ_4K));
+	EXPECT_EQ(0, differ(va, 0, SZ_2M, SZ_1G));
+}
+
+TEST_F(vfio, reset)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+	char *va = self->area;
+
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_INFO, &info));
+	if (!(info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "the device has no reset");
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	fill(va, 0, SZ_1G);
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_RESET));
+	ASSERT_EQ(0, memory_enable(&self->fd, self->config, true));
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+}
+
+TEST_F(vfio, refused)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	EXPECT_EQ(MAP_FAILED, map_region(NULL, SZ_4K, info.size, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, map_region(NULL, SZ_2M, info.size - SZ_1M, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+				   self->fd.device, self->offset));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED,
+				   self->fd.device, self->config));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+/* Locked memory of the process, in KiB */
+static long locked(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char *line = NULL;
+	size_t len = 0;
+	long kib = -1;
+
+	if (!f)
+		return -1;
+	while (kib < 0 && getline(&line, &len, f) > 0)
+		sscanf(line, "VmLck: %ld kB", &kib);
+	free(line);
+	fclose(f);
+	return kib;
+}
+
+/* RAM, the BAR and RAM again in one DMA mapping: each page is unpinned, once. */
+TEST_F(vfio, dma)
+{
+	static const struct { __u64 ram, bar, skew; } layout[] = {
+		{ 0, 4 * SZ_1G, 0 }, { SZ_2M, SZ_1G, 0 }, { SZ_1M, SZ_1G, SZ_4K },
+		{ SZ_2M, SZ_2M, SZ_2M }, { SZ_4K, SZ_4K, 0 },
+	};
+
+	if (!variant->group)
+		SKIP(return, "type1 belongs to the group interface");
+	for (int i = 0; i < ARRAY_SIZE(layout); i++) {
+		const __u64 ram = layout[i].ram, bar = layout[i].bar;
+		const __u64 bytes = 2 * ram + bar;
+		char *space = reserve(bytes + 2 * SZ_1G), *va;
+		struct vfio_iommu_type1_dma_map map = {
+			.argsz = sizeof(map), .size = bytes, .iova = 0x100000000,
+			.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		};
+		struct vfio_iommu_type1_dma_unmap unmap = {
+			.argsz = sizeof(unmap), .iova = map.iova, .size = bytes,
+		};
+		long before = locked();
+
+		ASSERT_NE(NULL, space);
+		/* The BAR at a multiple of 1 GiB, or skewed against it */
+		va = space + SZ_1G - ram + layout[i].skew;
+		ASSERT_EQ(va + ram, map_region(va + ram, bar, 0, MAP_FIXED));
+		map.vaddr = (unsigned long)va;
+		for (int round = 0; round < 3; round++) {
+			ASSERT_EQ(0, ioctl(self->fd.container, VFIO_IOMMU_MAP_DMA, &map))
+				TH_LOG("%d: %m", i);
+			EXPECT_EQ(2 * ram / 1024, locked() - before);
+			ASSERT_EQ(0, ioctl(self->fd.container, VFIO_IOMMU_UNMAP_DMA,
+					   &unmap));
+			EXPECT_EQ(bytes, unmap.size);
+			EXPECT_EQ(before, locked());
+		}
+		ASSERT_EQ(0, munmap(space, bytes + 2 * SZ_1G));
+	}
+}
+
+TEST_HARNESS_MAIN
