@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Runs in the guest: map and unmap parts of the BAR twice, in the kernel and by
- * mmap(), and print one JSON object a line. Under QEMU's -icount shift=0 the TSC
+ * Runs in the guest: map and unmap parts of the BAR twice, in the kernel, by mmap(),
+ * through vfio-pci and for DMA, and print one JSON object a line. Under QEMU's -icount shift=0 the TSC
  * counts guest instructions.
  *
  *   bench KERNEL [sizes in MiB...]
+ *   bench vfio KERNEL
  */
-#include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_user.h"
+#include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_vfio.h"
 
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <x86intrin.h>
 
 static void die(const char *what)
@@ -97,6 +100,124 @@ static void user(const char *kernel, const char *path, const char *place, int fd
 	fflush(stdout);
 }
 
+static long faults(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_SELF, &usage) ? -1 : usage.ru_minflt;
+}
+
+/* mmap() of a BAR by vfio-pci, and an access to each 4 KiB of it */
+static void touch_vfio(const char *kernel, const char *place, struct vfio *fd,
+		       __u64 region, __u64 bytes)
+{
+	const bool skewed = !strcmp(place, "skewed");
+	char *at = skewed ? reserve(bytes + SZ_2M) + SZ_4K : NULL;
+	struct user_leaves leaves;
+	__u64 ticks[3];
+	long nr, tables;
+	char *va;
+
+	tables = vm_pte("/proc/self/status");
+	va = mmap(at, bytes, PROT_READ | PROT_WRITE,
+		  MAP_SHARED | (skewed ? MAP_FIXED : 0), fd->device, region);
+	if (va == MAP_FAILED)
+		die("mmap of vfio-pci");
+	nr = faults();
+	ticks[0] = __rdtsc();
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		load(va + o);
+	ticks[1] = __rdtsc();
+	nr = faults() - nr;
+	tables = vm_pte("/proc/self/status") - tables;
+	if (!user_leaves(va, bytes, &leaves))
+		die("leaves");
+	ticks[0] = ticks[1] - ticks[0];
+	ticks[1] = __rdtsc();
+	munmap(va, bytes);
+	ticks[2] = __rdtsc() - ticks[1];
+	printf("{\"path\": \"vfio\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": 0, \"bytes\": %llu, \"faults\": %ld, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
+	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
+	       "\"table_kib\": %ld}\n",
+	       kernel, place, bytes, nr, ticks[0], ticks[2],
+	       leaves.bytes[THI_4K] / SZ_4K, leaves.bytes[THI_2M] / SZ_2M,
+	       leaves.bytes[THI_1G] / SZ_1G, tables);
+	fflush(stdout);
+	if (skewed)
+		munmap(at - SZ_4K, bytes + SZ_2M);
+}
+
+/* VFIO_IOMMU_MAP_DMA and UNMAP_DMA */
+static void dma(const char *kernel, const char *place, struct vfio *fd, char *va,
+		__u64 bytes)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map), .size = bytes, .iova = 4 * SZ_1G,
+		.vaddr = (unsigned long)va,
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+	};
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap), .iova = map.iova, .size = bytes,
+	};
+	__u64 ticks[3];
+
+	for (int round = 0; round < 2; round++) {
+		ticks[0] = __rdtsc();
+		if (ioctl(fd->container, VFIO_IOMMU_MAP_DMA, &map))
+			die("VFIO_IOMMU_MAP_DMA");
+		ticks[1] = __rdtsc();
+		if (ioctl(fd->container, VFIO_IOMMU_UNMAP_DMA, &unmap) ||
+		    unmap.size != bytes)
+			die("VFIO_IOMMU_UNMAP_DMA");
+		ticks[2] = __rdtsc();
+	}
+	printf("{\"path\": \"type1\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": 0, \"bytes\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu}\n",
+	       kernel, place, bytes, ticks[1] - ticks[0], ticks[2] - ticks[1]);
+	fflush(stdout);
+}
+
+static void vfio(const char *kernel)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+	struct vfio fd;
+	char *va;
+
+	if (bind_to("vfio-pci") || !open_group(&fd) ||
+	    ioctl(fd.device, VFIO_DEVICE_GET_REGION_INFO, &info))
+		die("vfio-pci");
+	touch_vfio(kernel, "any", &fd, info.offset, 4 * SZ_1G);
+	touch_vfio(kernel, "skewed", &fd, info.offset, SZ_1G);
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	touch_vfio(kernel, "THP disabled", &fd, info.offset, 4 * SZ_1G);
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+
+	va = reserve(4 * SZ_1G);
+	if (mmap(va, 4 * SZ_1G, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 fd.device, info.offset) != va)
+		die("mmap of vfio-pci");
+	dma(kernel, "BAR", &fd, va, 4 * SZ_1G);
+	munmap(va, 4 * SZ_1G);
+
+	va = reserve(SZ_1G / 2);
+	if (madvise(va, SZ_1G / 2, MADV_HUGEPAGE))
+		die("MADV_HUGEPAGE");
+	memset(va, 1, SZ_1G / 2);
+	dma(kernel, "huge RAM", &fd, va, SZ_1G / 2);
+	madvise(va, SZ_1G / 2, MADV_NOHUGEPAGE);
+	madvise(va, SZ_1G / 2, MADV_DONTNEED);
+	memset(va, 1, SZ_1G / 2);
+	dma(kernel, "4K RAM", &fd, va, SZ_1G / 2);
+	munmap(va, SZ_1G / 2);
+	close_vfio(&fd);
+	bind_to("\n");
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open(DEVICE, O_RDWR);
@@ -106,6 +227,10 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
+	if (!strcmp(argv[1], "vfio")) {
+		vfio(argv[2]);
+		return 0;
+	}
 	if (res < 0)
 		die("resource2");
 	if (fd < 0 || ioctl(fd, THI_BAR, &bar))
@@ -124,5 +249,9 @@ int main(int argc, char **argv)
 	/* Page tables for 1 TiB of pages do not fit in the guest. */
 	for (int i = 0; i < (strcmp(argv[1], "base") ? 4 : 3); i++)
 		user(argv[1], "range", "aligned", fd, THI_FAR, gib[i] * SZ_1G);
+	close(fd);
+	/* In an address space of its own: where a mapping lands counts. */
+	if (execl("/proc/self/exe", "bench", "vfio", argv[1], NULL))
+		die("exec");
 	return 0;
 }

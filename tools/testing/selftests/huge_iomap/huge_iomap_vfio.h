@@ -76,6 +76,16 @@ static inline void close_vfio(struct vfio *fd)
 	close(fd->container);
 }
 
+/* Where config space is in the device's file; 0 on error */
+static inline __u64 config_offset(struct vfio *fd)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+
+	return ioctl(fd->device, VFIO_DEVICE_GET_REGION_INFO, &info) ? 0 : info.offset;
+}
+
 /* Memory decode of the device, by config space. 0, or an errno */
 static inline int memory_enable(struct vfio *fd, __u64 config, bool enable)
 {

@@ -48,9 +48,8 @@ FIXTURE_SETUP(vfio)
 	info.index = VFIO_PCI_BAR2_REGION_INDEX;
 	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
-	info.index = VFIO_PCI_CONFIG_REGION_INDEX;
-	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
-	self->config = info.offset;
+	self->config = config_offset(&self->fd);
+	ASSERT_NE(0, self->config);
 	self->max = max_leaf();
 	self->area = reserve(AREA);
 	ASSERT_NE(NULL, self->area);
