@@ -103,6 +103,7 @@ static vm_fault_t insert_pud(struct vm_fault *vmf, const struct window *w)
 	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
 
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
+	    !has_transparent_pud_hugepage() ||
 	    !pud_none(pudp_get(vmf->pud)) || !window_fits(w, PUD_SHIFT))
 		return VM_FAULT_FALLBACK;
 	return vmf_insert_pfn_pud(vmf, window_pfn(w, addr), is_write(vmf));
@@ -113,6 +114,7 @@ static vm_fault_t insert_pmd(struct vm_fault *vmf, const struct window *w)
 	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
 
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
+	    !has_transparent_hugepage() ||
 	    !pmd_none(pmdp_get_lockless(vmf->pmd)) || !window_fits(w, PMD_SHIFT))
 		return VM_FAULT_FALLBACK;
 	return vmf_insert_pfn_pmd(vmf, window_pfn(w, addr), is_write(vmf));
