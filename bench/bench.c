@@ -6,12 +6,17 @@
  *
  *   bench KERNEL [sizes in MiB...]
  *   bench vfio KERNEL
+ *   bench vmap KERNEL
  */
 #include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_vfio.h"
+
+#include "../build/linux/lib/test_huge_vmap_uapi.h"
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <x86intrin.h>
+
+#define VMAP_DEVICE	"/dev/test_huge_vmap"
 
 static void die(const char *what)
 {
@@ -218,6 +223,107 @@ static void vfio(const char *kernel)
 	bind_to("\n");
 }
 
+enum { PAGES_512M = 512 * 256, PAGES_1G = 1024 * 256 };
+
+/* vmap() of an array that is put together from the pieces, and vunmap() */
+static void vmap(const char *kernel, const char *place, int fd,
+		 const struct test_huge_vmap_piece *pieces, __u32 nr, __u64 pages)
+{
+	struct test_huge_vmap_map map = {
+		.pieces = (unsigned long)pieces, .nr = nr, .how = THV_VMAP,
+	};
+	struct test_huge_vmap_unmap unmap = {};
+	struct test_huge_vmap_leaves leaves;
+	__u64 first_map = 0, first_unmap = 0;
+
+	for (int round = 0; round < 2; round++) {
+		if (ioctl(fd, THV_PURGE) || ioctl(fd, THV_MAP, &map))
+			die("vmap");
+		leaves = (struct test_huge_vmap_leaves) {
+			.handle = map.handle, .nr = pages,
+		};
+		unmap.handle = map.handle;
+		if (ioctl(fd, THV_LEAVES, &leaves) || ioctl(fd, THV_UNMAP, &unmap))
+			die("vunmap");
+		if (leaves.wrong || leaves.absent || unmap.left) {
+			fprintf(stderr, "a wrong mapping\n");
+			exit(1);
+		}
+		if (!round) {
+			first_map = map.ticks;
+			first_unmap = unmap.ticks;
+		}
+	}
+	printf("{\"path\": \"vmap\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": 0, \"bytes\": %llu, "
+	       "\"first_map_instructions\": %llu, \"first_unmap_instructions\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
+	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
+	       "\"table_kib\": %llu}\n",
+	       kernel, place, pages * SZ_4K, first_map, first_unmap, map.ticks,
+	       unmap.ticks, leaves.leaf[THV_4K], leaves.leaf[THV_2M],
+	       leaves.leaf[THV_1G], (leaves.tables + 1) * 4);
+	fflush(stdout);
+}
+
+static __u32 pages_of(int fd, __u32 order, __u32 flags)
+{
+	struct test_huge_vmap_alloc req = {
+		.order = order, .nr = PAGES_512M >> order, .flags = flags,
+	};
+
+	if (ioctl(fd, THV_ALLOC, &req))
+		die("alloc");
+	return req.block;
+}
+
+static void vmaps(const char *kernel)
+{
+	struct test_huge_vmap_piece *scattered, piece = { .nr = PAGES_512M, .step = 1 };
+	int fd = open(VMAP_DEVICE, O_RDWR);
+	struct test_huge_vmap_pin pin = { .bytes = SZ_1G };
+	char *mem;
+
+	if (fd < 0)
+		die(VMAP_DEVICE);
+	piece.block = pages_of(fd, 9, THV_COMPOUND);
+	vmap(kernel, "order-9 folios", fd, &piece, 1, PAGES_512M);
+	if (ioctl(fd, THV_FREE, &piece.block))
+		die("free");
+
+	piece.block = pages_of(fd, 9, 0);
+	vmap(kernel, "order-9, not compound", fd, &piece, 1, PAGES_512M);
+
+	/* The same pages, in disorder */
+	scattered = calloc(PAGES_512M, sizeof(*scattered));
+	if (!scattered)
+		die("calloc");
+	for (__u64 i = 0; i < PAGES_512M; i++)
+		scattered[i] = (struct test_huge_vmap_piece) {
+			.block = piece.block, .first = i * 40503 % PAGES_512M,
+			.nr = 1, .step = 1,
+		};
+	vmap(kernel, "scattered pages", fd, scattered, PAGES_512M, PAGES_512M);
+	vmap(kernel, "16 pages", fd, scattered, 16, 16);
+	free(scattered);
+	if (ioctl(fd, THV_FREE, &piece.block))
+		die("free");
+
+	mem = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (30 << MAP_HUGE_SHIFT), -1, 0);
+	if (mem == MAP_FAILED)
+		die("hugetlb");
+	pin.addr = (unsigned long)mem;
+	if (ioctl(fd, THV_PIN, &pin))
+		die("pin");
+	piece = (struct test_huge_vmap_piece) {
+		.block = pin.block, .nr = PAGES_1G, .step = 1,
+	};
+	vmap(kernel, "1 GiB hugetlb folio", fd, &piece, 1, PAGES_1G);
+	close(fd);
+	munmap(mem, SZ_1G);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open(DEVICE, O_RDWR);
@@ -229,6 +335,10 @@ int main(int argc, char **argv)
 		return 2;
 	if (!strcmp(argv[1], "vfio")) {
 		vfio(argv[2]);
+		return 0;
+	}
+	if (!strcmp(argv[1], "vmap")) {
+		vmaps(argv[2]);
 		return 0;
 	}
 	if (res < 0)

@@ -74,8 +74,8 @@ static inline bool user_leaves(void *va, __u64 bytes, struct user_leaves *l)
 	return true;
 }
 
-/* KiB of page tables of a process */
-static inline long vm_pte(const char *status)
+/* The KiB in the line of a status file in procfs that begins with @key; -1 on error */
+static inline long status_kib(const char *status, const char *key)
 {
 	FILE *f = fopen(status, "r");
 	char *line = NULL;
@@ -85,10 +85,17 @@ static inline long vm_pte(const char *status)
 	if (!f)
 		return -1;
 	while (kib < 0 && getline(&line, &len, f) > 0)
-		sscanf(line, "VmPTE: %ld kB", &kib);
+		if (!strncmp(line, key, strlen(key)))
+			sscanf(line + strlen(key), ": %ld kB", &kib);
 	free(line);
 	fclose(f);
 	return kib;
+}
+
+/* KiB of page tables of a process */
+static inline long vm_pte(const char *status)
+{
+	return status_kib(status, "VmPTE");
 }
 
 /*

@@ -3,7 +3,7 @@
  * Splits of huge leaves in user mappings of a PCI BAR: while other threads use the
  * mapping, without memory, and in random sequences against a model.
  */
-#include "huge_iomap_user.h"
+#include "huge_iomap_vfio.h"
 
 #include <linux/fs.h>
 #include <pthread.h>
@@ -16,25 +16,44 @@
 FIXTURE(splits) {
 	char saved[16];
 	int fd;
+	__u64 base;		/* where the BAR begins in the file */
+	struct vfio vfio;
 	char *area;
 	int max;		/* largest leaf that can be had */
 };
 
 FIXTURE_VARIANT(splits) {
 	const char *limit;
+	bool vfio;		/* mapped by faults, else by remap_pfn_range() */
 };
 
 FIXTURE_VARIANT_ADD(splits, limit_4k) { .limit = "4K" };
 FIXTURE_VARIANT_ADD(splits, limit_2m) { .limit = "2M" };
 FIXTURE_VARIANT_ADD(splits, limit_1g) { .limit = "1G" };
+FIXTURE_VARIANT_ADD(splits, vfio_4k) { .limit = "4K", .vfio = true };
+FIXTURE_VARIANT_ADD(splits, vfio_2m) { .limit = "2M", .vfio = true };
+FIXTURE_VARIANT_ADD(splits, vfio_1g) { .limit = "1G", .vfio = true };
 
 FIXTURE_SETUP(splits)
 {
-	self->fd = open(DEVICE, O_RDWR);
-	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+
+	self->vfio.device = -1;
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
+	if (variant->vfio) {
+		ASSERT_EQ(0, bind_to("vfio-pci"));
+		ASSERT_TRUE(open_cdev(&self->vfio)) TH_LOG("%s", strerror(errno));
+		self->fd = self->vfio.device;
+		ASSERT_EQ(0, ioctl(self->fd, VFIO_DEVICE_GET_REGION_INFO, &info));
+		self->base = info.offset;
+	} else {
+		self->fd = open(DEVICE, O_RDWR);
+		ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
+	}
 	self->max = max_leaf();
 	self->area = reserve(AREA);
 	ASSERT_NE(NULL, self->area);
@@ -45,6 +64,11 @@ FIXTURE_TEARDOWN(splits)
 {
 	if (self->saved[0])
 		write_file(LIMIT, self->saved);
+	if (self->vfio.device < 0)
+		return;
+	munmap(self->area, AREA);
+	close_vfio(&self->vfio);
+	bind_to("\n");
 }
 
 /* Two threads read and write around the pages that a third cuts out. */
@@ -80,7 +104,7 @@ TEST_F_TIMEOUT(splits, under_load, 300)
 	pthread_t t[2];
 
 	for (int round = 0; round < 4; round++) {
-		ASSERT_EQ(va, map_at(self->fd, 0, va, 0, SZ_1G));
+		ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
 		fill(va, 0, SZ_1G);
 		for (int i = 0; i < 2; i++) {
 			h[i] = (struct hammer) { .va = va, .first = i };
@@ -118,12 +142,14 @@ TEST_F(splits, no_memory)
 	long tables, failed = 0;
 	int fd, err, n;
 
+	if (variant->vfio)
+		SKIP(return, "the leaves are split by the same code");
 	if (write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N") ||
 	    write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
 		SKIP(return, "no fail_page_alloc: CONFIG_FAIL_PAGE_ALLOC is not set");
 	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
 	for (n = 1; n < 100; n++) {
-		ASSERT_EQ(self->area, map_at(self->fd, 0, self->area, 0, bytes));
+		ASSERT_EQ(self->area, map_at(self->fd, self->base, self->area, 0, bytes));
 		tables = vm_pte("/proc/self/status");
 		fd = open("/proc/self/fail-nth", O_RDWR);
 		ASSERT_GE(fd, 0);
@@ -167,7 +193,7 @@ struct model {
 	unsigned char *prot;
 	bool *dontfork;
 	char *area;
-	__u64 seed;
+	__u64 base, seed;
 };
 
 static __u64 pick(struct model *m, __u64 limit)
@@ -243,7 +269,8 @@ static int op_map(struct model *m, int fd, __u64 first, __u64 nr)
 
 	if (to > PAGES - nr)
 		to = PAGES - nr;
-	if (map_at(fd, 0, m->area + first * SZ_4K, to * SZ_4K, nr * SZ_4K) == MAP_FAILED)
+	if (map_at(fd, m->base, m->area + first * SZ_4K, to * SZ_4K,
+		   nr * SZ_4K) == MAP_FAILED)
 		return errno;
 	for (__u64 i = 0; i < nr; i++) {
 		m->page[first + i] = to + i;
@@ -324,13 +351,13 @@ static int op_fork(struct model *m, __u64 first, __u64 nr)
 TEST_F_TIMEOUT(splits, random, 600)
 {
 	static const char * const names[] = { "map", "unmap", "protect", "dontfork",
-					      "move", "fork" };
+					      "move", "fork", "disable" };
 	const int rounds = self->max == THI_4K ? 100 : 1000;
-	struct model m = { .area = self->area, .seed = 1 };
+	struct model m = { .area = self->area, .base = self->base, .seed = 1 };
 	int maps, err, op;
 	long before, failed = 0;
 
-	ASSERT_EQ(self->area, map_at(self->fd, 0, self->area, 0, AREA));
+	ASSERT_EQ(self->area, map_at(self->fd, self->base, self->area, 0, AREA));
 	for (__u64 i = 0; i < PAGES; i++)
 		store(self->area + i * SZ_4K, pattern(i * SZ_4K));
 	/* The same for the model's memory: its page tables are there. */
@@ -372,6 +399,14 @@ TEST_F_TIMEOUT(splits, random, 600)
 			break;
 		case 5:
 			err = op_fork(&m, first, nr);
+			break;
+		case 6:
+			/* All of the BAR is zapped, and comes back by faults. */
+			if (!variant->vfio)
+				continue;
+			err = memory_enable(&self->vfio, config_offset(&self->vfio), false);
+			err = err ?: memory_enable(&self->vfio,
+						   config_offset(&self->vfio), true);
 			break;
 		default:
 			op = 0;

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of mm/huge_vmap.c: which parts of a page array large leaves can map,
+ * against a reference that looks at every entry, and which address is chosen.
+ */
+#include <kunit/test.h>
+#include <linux/huge_iomap.h>
+#include <linux/mm.h>
+#include <linux/prandom.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#define BLOCK		((unsigned long)(PMD_SIZE >> PAGE_SHIFT))
+#define MAX_NR		(8 * BLOCK)
+#define NR_CASES	4000
+
+struct vmap_ctx {
+	struct rnd_state rnd;
+	unsigned long *pfns;
+	struct page **pages;
+};
+
+static u32 pick(struct vmap_ctx *ctx, u32 limit)
+{
+	return prandom_u32_state(&ctx->rnd) % limit;
+}
+
+static int vmap_init(struct kunit *test)
+{
+	struct vmap_ctx *ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, ctx);
+	ctx->pfns = kunit_kmalloc_array(test, MAX_NR, sizeof(*ctx->pfns),
+					GFP_KERNEL);
+	ctx->pages = kunit_kmalloc_array(test, MAX_NR, sizeof(*ctx->pages),
+					 GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->pfns);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->pages);
+	prandom_seed_state(&ctx->rnd, 1);
+	test->priv = ctx;
+	return 0;
+}
+
+static bool naive_block(const unsigned long *pfns, unsigned long nr,
+			unsigned long i)
+{
+	if (i + BLOCK > nr || pfns[i] % BLOCK)
+		return false;
+	for (unsigned long k = 1; k < BLOCK; k++)
+		if (pfns[i + k] != pfns[i] + k)
+			return false;
+	return true;
+}
+
+/* The first run from @from on in an array that is mapped at page @va_pfn */
+static struct huge_vmap_run naive_run(const unsigned long *pfns, unsigned long nr,
+				      unsigned long va_pfn, unsigned long from)
+{
+	struct huge_vmap_run run = { .first = nr };
+
+	for (unsigned long i = from; i < nr; i++) {
+		if ((va_pfn + i) % BLOCK || !naive_block(pfns, nr, i))
+			continue;
+		run.first = i;
+		run.nr = BLOCK;
+		while (naive_block(pfns, nr, i + run.nr) &&
+		       pfns[i + run.nr] == pfns[i] + run.nr)
+			run.nr += BLOCK;
+		break;
+	}
+	return run;
+}
+
+/* Returns how many runs there are. */
+static int compare_runs(struct kunit *test, const struct huge_vmap_array *a,
+			const unsigned long *pfns, unsigned long va_pfn)
+{
+	struct huge_vmap_run got, want;
+	unsigned long from = 0;
+	int runs = 0;
+
+	for (; from < a->nr; from = got.first + got.nr) {
+		want = naive_run(pfns, a->nr, va_pfn, from);
+		huge_vmap_next_run(a, va_pfn << PAGE_SHIFT, from, &got);
+		KUNIT_ASSERT_EQ(test, want.first, got.first);
+		KUNIT_ASSERT_EQ(test, want.nr, got.nr);
+		runs += got.nr != 0;
+	}
+	return runs;
+}
+
+/* Contiguous, aligned or not, the continuation of what is before, or in disorder */
+static unsigned long generate(struct vmap_ctx *ctx, u32 kinds)
+{
+	const unsigned long nr = 1 + pick(ctx, MAX_NR);
+	unsigned long *p = ctx->pfns;
+	unsigned long i = 0;
+
+	while (i < nr) {
+		unsigned long len = min_t(unsigned long, nr - i,
+					  1 + pick(ctx, pick(ctx, 2) ? 8 : 3 * BLOCK));
+		unsigned long pfn = BLOCK + pick(ctx, 1 << 24);
+		u32 kind = pick(ctx, kinds);
+
+		if (kind < 2)
+			pfn = ALIGN_DOWN(pfn, BLOCK);
+		if (kind == 2 && i)
+			pfn = p[i - 1] + 1;
+		for (unsigned long k = 0; k < len; k++) {
+			if (kind == 4)
+				p[i + k] = pfn + len - k;
+			else if (kind == 5)
+				p[i + k] = pfn + (k ^ 1);
+			else
+				p[i + k] = pfn + k;
+		}
+		i += len;
+	}
+	return nr;
+}
+
+static void pfn_runs_test(struct kunit *test)
+{
+	struct vmap_ctx *ctx = test->priv;
+	int runs = 0;
+
+	for (int n = 0; n < NR_CASES; n++) {
+		struct huge_vmap_array a = {
+			.pfns = ctx->pfns, .nr = generate(ctx, 6),
+			.max_shift = PUD_SHIFT,
+		};
+
+		runs += compare_runs(test, &a, ctx->pfns, pick(ctx, 1 << 20));
+		runs += compare_runs(test, &a, ctx->pfns, ctx->pfns[0]);
+	}
+	kunit_info(test, "%d runs", runs);
+	KUNIT_EXPECT_GT(test, runs, NR_CASES / 10);
+}
+
+/*
+ * At the address that is chosen, the first block of the array is in a run. What has
+ * the ends of a block only may be taken for one: there is none of that here.
+ */
+static void place_test(struct kunit *test)
+{
+	struct vmap_ctx *ctx = test->priv;
+	int placed = 0;
+
+	for (int n = 0; n < NR_CASES; n++) {
+		struct huge_vmap_array a = {
+			.pfns = ctx->pfns, .nr = generate(ctx, 5),
+			.max_shift = PMD_SHIFT,
+		};
+		struct huge_vmap_run run;
+		unsigned long first, skew = ~0UL;
+		unsigned int shift;
+
+		for (first = 0; first < a.nr; first++)
+			if (naive_block(ctx->pfns, a.nr, first))
+				break;
+		shift = huge_vmap_place(&a, &skew);
+		if (first == a.nr) {
+			KUNIT_ASSERT_EQ(test, PAGE_SHIFT, shift);
+			continue;
+		}
+		KUNIT_ASSERT_EQ(test, PMD_SHIFT, shift);
+		KUNIT_ASSERT_LT(test, skew, PMD_SIZE);
+		KUNIT_ASSERT_TRUE(test, PAGE_ALIGNED(skew));
+		huge_vmap_next_run(&a, PUD_SIZE + skew, 0, &run);
+		KUNIT_ASSERT_EQ(test, first, run.first);
+		placed++;
+	}
+	kunit_info(test, "%d placed", placed);
+	KUNIT_EXPECT_GT(test, placed, NR_CASES / 10);
+}
+
+/* A PUD leaf's worth of pages, with as many before it as make the address odd */
+static void place_pud_test(struct kunit *test)
+{
+	const unsigned long nr = (PUD_SIZE >> PAGE_SHIFT) + 3;
+	unsigned long *pfns = kvmalloc_array(nr, sizeof(*pfns), GFP_KERNEL);
+	struct huge_vmap_array a = {
+		.pfns = pfns, .nr = nr, .max_shift = PUD_SHIFT,
+	};
+	unsigned long skew = 0;
+
+	KUNIT_ASSERT_NOT_NULL(test, pfns);
+	for (unsigned long i = 0; i < nr; i++)
+		pfns[i] = (2 * PUD_SIZE >> PAGE_SHIFT) - 3 + i;
+	KUNIT_EXPECT_EQ(test, PUD_SHIFT, huge_vmap_place(&a, &skew));
+	KUNIT_EXPECT_EQ(test, PUD_SIZE - 3 * PAGE_SIZE, skew);
+	a.max_shift = PMD_SHIFT;
+	KUNIT_EXPECT_EQ(test, PMD_SHIFT, huge_vmap_place(&a, &skew));
+	KUNIT_EXPECT_EQ(test, PMD_SIZE - 3 * PAGE_SIZE, skew);
+	a.max_shift = PAGE_SHIFT;
+	KUNIT_EXPECT_EQ(test, PAGE_SHIFT, huge_vmap_place(&a, &skew));
+	a.max_shift = PUD_SHIFT;
+	a.nr--;		/* One page short */
+	KUNIT_EXPECT_EQ(test, PMD_SHIFT, huge_vmap_place(&a, &skew));
+	kvfree(pfns);
+}
+
+static void fill_pages(struct vmap_ctx *ctx, struct page **first, int nr)
+{
+	for (int b = 0; b < nr; b++)
+		for (unsigned long i = 0; i < BLOCK; i++)
+			ctx->pages[b * BLOCK + i] = first[b] + i;
+}
+
+static void set_pfns(struct vmap_ctx *ctx, unsigned long nr)
+{
+	for (unsigned long i = 0; i < nr; i++)
+		ctx->pfns[i] = ctx->pages[i] ? page_to_pfn(ctx->pages[i]) : 0;
+}
+
+/* Returns how many blocks there are at multiples of BLOCK, counted from @from on. */
+static int compare_blocks(struct kunit *test, const struct huge_vmap_array *a,
+			  const unsigned long *pfns, unsigned long from)
+{
+	int blocks = 0;
+
+	for (unsigned long i = from; i + BLOCK <= a->nr; i += BLOCK) {
+		bool want = naive_block(pfns, a->nr, i);
+
+		KUNIT_EXPECT_EQ(test, want, huge_vmap_is_leaf(a, i, PMD_SIZE, PMD_SHIFT));
+		blocks += want;
+	}
+	KUNIT_EXPECT_FALSE(test, huge_vmap_is_leaf(a, 0, PMD_SIZE - PAGE_SIZE,
+						   PMD_SHIFT));
+	return blocks;
+}
+
+/*
+ * Blocks of folios and of loose pages, with some entries replaced by a page from
+ * elsewhere and some that have changed places.
+ */
+static void page_blocks_test(struct kunit *test)
+{
+	struct vmap_ctx *ctx = test->priv;
+	const unsigned int order = PMD_SHIFT - PAGE_SHIFT;
+	struct page *first[4] = {};
+	int blocks = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(first); i++)
+		first[i] = alloc_pages(GFP_KERNEL | __GFP_NOWARN |
+				       (i & 1 ? 0 : __GFP_COMP), order);
+	for (int i = 0; i < ARRAY_SIZE(first); i++)
+		if (!first[i])
+			goto free;
+
+	for (int n = 0; n < NR_CASES; n++) {
+		struct huge_vmap_array a = {
+			.pages = ctx->pages, .nr = 4 * BLOCK,
+			.max_shift = PMD_SHIFT, .any_order = pick(ctx, 2),
+		};
+		unsigned long i = pick(ctx, a.nr), k = pick(ctx, a.nr);
+
+		fill_pages(ctx, first, 4);
+		switch (pick(ctx, 4)) {
+		case 0:
+			ctx->pages[i] = ctx->pages[k];
+			break;
+		case 1:
+			/* vmap() says which ones it does not see. */
+			if (a.any_order || (i - k) % 16)
+				swap(ctx->pages[i], ctx->pages[k]);
+			break;
+		case 2:
+			ctx->pages[i] = NULL;
+			a.any_order = true;
+			break;
+		}
+		set_pfns(ctx, a.nr);
+		blocks += compare_blocks(test, &a, ctx->pfns, 0);
+		blocks += compare_blocks(test, &a, ctx->pfns, i % BLOCK);
+	}
+	kunit_info(test, "%d blocks", blocks);
+	KUNIT_EXPECT_GT(test, blocks, NR_CASES);
+free:
+	for (int i = 0; i < ARRAY_SIZE(first); i++)
+		if (first[i])
+			__free_pages(first[i], order);
+	if (!blocks)
+		kunit_skip(test, "no contiguous memory");
+}
+
+/* What is not a page is not looked into. */
+static void no_page_test(struct kunit *test)
+{
+	struct vmap_ctx *ctx = test->priv;
+	struct huge_vmap_array a = {
+		.pages = ctx->pages, .nr = 2 * BLOCK, .max_shift = PUD_SHIFT,
+	};
+	unsigned long skew;
+
+	memset(ctx->pages, 0, a.nr * sizeof(*ctx->pages));
+	KUNIT_EXPECT_EQ(test, PAGE_SHIFT, huge_vmap_place(&a, &skew));
+	KUNIT_EXPECT_FALSE(test, huge_vmap_is_leaf(&a, 0, PMD_SIZE, PMD_SHIFT));
+}
+
+#ifdef CONFIG_VMAP_PFN
+/* A page with a struct page is refused, wherever it is in the array. */
+static void pfn_ram_test(struct kunit *test)
+{
+	struct vmap_ctx *ctx = test->priv;
+	struct page *page = alloc_page(GFP_KERNEL);
+	static const int at[] = { 0, 1, 700, 1499 };
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	for (int n = 0; n < ARRAY_SIZE(at); n++) {
+		/* Far above all memory */
+		for (unsigned long i = 0; i < 1500; i++)
+			ctx->pfns[i] = (1UL << (MAX_PHYSMEM_BITS - PAGE_SHIFT - 1)) + i;
+		ctx->pfns[at[n]] = page_to_pfn(page);
+		kunit_warning_suppress(test)
+			KUNIT_EXPECT_NULL(test, vmap_pfn(ctx->pfns, 1500, PAGE_KERNEL));
+	}
+	__free_page(page);
+}
+#endif
+
+static struct kunit_case huge_vmap_cases[] = {
+	KUNIT_CASE(pfn_runs_test),
+	KUNIT_CASE(page_blocks_test),
+	KUNIT_CASE(place_test),
+	KUNIT_CASE(place_pud_test),
+	KUNIT_CASE(no_page_test),
+#ifdef CONFIG_VMAP_PFN
+	KUNIT_CASE(pfn_ram_test),
+#endif
+	{}
+};
+
+static struct kunit_suite huge_vmap_suite = {
+	.name = "huge_vmap",
+	.init = vmap_init,
+	.test_cases = huge_vmap_cases,
+};
+
+kunit_test_suite(huge_vmap_suite);
+
+MODULE_DESCRIPTION("KUnit tests of the search for runs in page arrays");
+MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

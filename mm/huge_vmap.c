@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which parts of the array that vmap() or vmap_pfn() maps can huge leaves map?
+ *
+ * A block is what one PMD leaf maps: PMD_SIZE bytes of memory, aligned to their
+ * size. A run is one block or more, each where the one before it ends. Nothing but
+ * the array and, for large folios, a struct page in each block is read.
+ *
+ * The virtual address is chosen first, and a leaf needs one that is aligned too. So
+ * an array of scattered pages costs a look at one entry in 512.
+ */
+
+#include <kunit/visibility.h>
+#include <linux/huge_iomap.h>
+#include <linux/mm.h>
+#include <linux/unroll.h>
+
+#include "internal.h"
+
+#define BLOCK	((unsigned int)(PMD_SIZE >> PAGE_SHIFT))
+
+static unsigned long array_pfn(const struct huge_vmap_array *a, unsigned long i)
+{
+	return a->pfns ? a->pfns[i] : page_to_pfn(a->pages[i]);
+}
+
+/* Do the values rise by @step from one to the next? */
+static __always_inline bool is_rising(const unsigned long *v, unsigned long step)
+{
+	unsigned long want = v[0];
+
+	unrolled_count(16)
+	for (int i = 0; i < BLOCK; i++, want += step)
+		if (v[i] != want)
+			return false;
+	return true;
+}
+
+/* Entries that are XORed with each other lie this far apart. */
+#define STRIDE	16
+
+/*
+ * The same for pages of one folio, of which the first and the last are known to be
+ * at their place. With a struct page of 2^n bytes the XOR of entries that are
+ * STRIDE apart is 0 in a block that is in order. That sees any entry that is not
+ * of this folio and any two that change places, if they are not STRIDE apart, for
+ * one instruction per page. is_rising() takes three.
+ */
+static __always_inline bool is_folio_in_order(const unsigned long *v)
+{
+	unsigned long wrong = 0;
+
+	unrolled_count(8)
+	for (int i = 0; i < STRIDE; i++) {
+		unsigned long x = 0;
+
+		unrolled_full
+		for (int j = 0; j < BLOCK; j += STRIDE)
+			x ^= v[i + j];
+		wrong |= x;
+	}
+	return !wrong;
+}
+
+static __always_inline bool is_page_block(struct page **pages, bool any_order)
+{
+	const bool quick = !IS_ENABLED(CONFIG_DEBUG_VM) && !any_order &&
+			   is_power_of_2(sizeof(struct page)) &&
+			   BLOCK % (2 * STRIDE) == 0;
+	const unsigned long *v = (unsigned long *)pages;
+	struct page *first = pages[0];
+
+	if (pages[BLOCK - 1] != first + (BLOCK - 1) ||
+	    !IS_ALIGNED(page_to_pfn(first), BLOCK))
+		return false;
+	if (quick && IS_ALIGNED(v[0], BLOCK * sizeof(struct page)) &&
+	    folio_order(page_folio(first)) >= PMD_ORDER)
+		return is_folio_in_order(v);
+	return pfn_valid(page_to_pfn(first)) &&
+	       is_rising(v, sizeof(struct page));
+}
+
+/* Is it likely that @nr contiguous pages, aligned to as many, begin at index @i? */
+static bool has_ends(const struct huge_vmap_array *a, unsigned long i,
+		     unsigned long nr)
+{
+	const unsigned long last = i + nr - 1;
+
+	if (i >= a->nr || last >= a->nr)
+		return false;
+	if (a->pages && (!a->pages[i] || !a->pages[last]))
+		return false;
+	return IS_ALIGNED(array_pfn(a, i), nr) &&
+	       array_pfn(a, last) - array_pfn(a, i) == nr - 1;
+}
+
+static bool is_pud_block(const struct huge_vmap_array *a, unsigned long i)
+{
+	const unsigned long nr = PUD_SIZE >> PAGE_SHIFT;
+
+	if (!has_ends(a, i, nr))
+		return false;
+	for (unsigned long k = 0; k < nr; k += BLOCK)
+		if (array_pfn(a, i + k) != array_pfn(a, i) + k ||
+		    !is_page_block(a->pages + i + k, a->any_order))
+			return false;
+	return true;
+}
+
+/* See huge_vmap_is_leaf(). The mapping is known to have room for the leaf. */
+bool __huge_vmap_is_leaf(const struct huge_vmap_array *a, unsigned long i,
+			 unsigned int shift)
+{
+	if (shift == PUD_SHIFT)
+		return is_pud_block(a, i);
+	return is_page_block(a->pages + i, a->any_order);
+}
+EXPORT_SYMBOL_IF_KUNIT(__huge_vmap_is_leaf);
+
+/**
+ * huge_vmap_next_run - find the next pfns that large leaves can map
+ * @a: array of pfns
+ * @addr: virtual address that its first page is mapped at, page aligned
+ * @from: index to search from
+ * @run: what was found. If there is no run left, its length is 0 and it begins
+ *	behind the last page.
+ *
+ * The pages of a run are contiguous; its first one is aligned to PMD_SIZE, and so is
+ * the virtual address.
+ *
+ * Context: Any. No locks.
+ */
+void huge_vmap_next_run(const struct huge_vmap_array *a, unsigned long addr,
+			unsigned long from, struct huge_vmap_run *run)
+{
+	unsigned long i = from + ((-(addr >> PAGE_SHIFT) - from) & (BLOCK - 1));
+	const unsigned long *pfns = a->pfns;
+
+	run->first = a->nr;
+	run->nr = 0;
+	if (a->max_shift < PMD_SHIFT)
+		return;
+	for (; i < a->nr && a->nr - i >= BLOCK; i += BLOCK) {
+		const bool block = IS_ALIGNED(pfns[i], BLOCK) &&
+				   is_rising(pfns + i, 1);
+
+		if (!run->nr && block)
+			run->first = i;
+		else if (run->nr &&
+			 (!block || pfns[i] != pfns[run->first] + run->nr))
+			break;
+		if (block)
+			run->nr += BLOCK;
+	}
+}
+EXPORT_SYMBOL_IF_KUNIT(huge_vmap_next_run);
+
+/**
+ * huge_vmap_place - choose the virtual address for an array of pages
+ * @a: the array
+ * @skew: how far from a multiple of the size that is returned the area has to
+ *	begin, in bytes
+ *
+ * The area is to be congruent to the first block: it then becomes a leaf. Any block
+ * has one of the indices that are multiples of its length in it, so only these are
+ * looked at, and where they say that the block would begin and end.
+ *
+ * Context: Any. No locks. The caller has references on the pages.
+ * Return: PUD_SHIFT or PMD_SHIFT, or PAGE_SHIFT if any address will do.
+ */
+unsigned int huge_vmap_place(const struct huge_vmap_array *a,
+			     unsigned long *skew)
+{
+	const unsigned long pud_nr = PUD_SIZE >> PAGE_SHIFT;
+	unsigned int shift = PMD_SHIFT;
+	unsigned long i, first, pfn;
+
+	*skew = 0;
+	if (a->max_shift < PMD_SHIFT)
+		return PAGE_SHIFT;
+	for (i = 0; i < a->nr; i += BLOCK) {
+		if (a->pages && !a->pages[i])
+			continue;
+		first = array_pfn(a, i) & (BLOCK - 1);
+		if (first > i)
+			continue;
+		first = i - first;
+		if (has_ends(a, first, BLOCK))
+			break;
+	}
+	if (i >= a->nr)
+		return PAGE_SHIFT;
+
+	pfn = array_pfn(a, first);
+	if (a->max_shift >= PUD_SHIFT) {
+		i = -pfn & (pud_nr - 1);
+		if (has_ends(a, first + i, pud_nr) &&
+		    array_pfn(a, first + i) == pfn + i)
+			shift = PUD_SHIFT;
+	}
+	*skew = (pfn - first) << PAGE_SHIFT & ((1UL << shift) - 1);
+	return shift;
+}
+EXPORT_SYMBOL_IF_KUNIT(huge_vmap_place);

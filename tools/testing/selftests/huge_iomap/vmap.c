@@ -1,0 +1,732 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Leaves of vmap(), vm_map_ram() and vmap_pfn() over arrays of pages of all kinds,
+ * and what else touches such an area.
+ */
+#include "huge_iomap_util.h"
+
+#include <linux/elf.h>
+#include <sys/mman.h>
+
+#include "../../../../lib/test_huge_vmap_uapi.h"
+
+#include "kselftest_harness.h"
+
+#define VMAP_DEVICE	"/dev/test_huge_vmap"
+#define BLOCK		512		/* pages of a PMD leaf */
+#define PAGES_1G	(512 * BLOCK)
+#define MAX_PIECES	64
+
+FIXTURE(vmap) {
+	char saved[16];
+	int fd;
+	int max;			/* largest leaf that can be had */
+};
+
+FIXTURE_VARIANT(vmap) {
+	__u32 how;
+	bool folios;			/* pages may be those of large folios */
+};
+
+FIXTURE_VARIANT_ADD(vmap, vmap) { .how = THV_VMAP, .folios = true };
+FIXTURE_VARIANT_ADD(vmap, put_pages) { .how = THV_VMAP_PUT };
+FIXTURE_VARIANT_ADD(vmap, map_ram) { .how = THV_VM_MAP_RAM, .folios = true };
+
+FIXTURE_SETUP(vmap)
+{
+	self->fd = open(VMAP_DEVICE, O_RDWR);
+	if (self->fd < 0 && errno == ENOENT)
+		SKIP(return, "no " VMAP_DEVICE ": CONFIG_TEST_HUGE_VMAP is not set");
+	ASSERT_GE(self->fd, 0) TH_LOG(VMAP_DEVICE ": %s", strerror(errno));
+	read_line(LIMIT, self->saved, sizeof(self->saved));
+	self->max = max_leaf();
+}
+
+FIXTURE_TEARDOWN(vmap)
+{
+	if (self->saved[0])
+		write_file(LIMIT, self->saved);
+	/* Unmaps and frees all */
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/* The number of a new block of @nr times 1 << @order pages; -1 on error */
+static int alloc_pages(int fd, unsigned int order, unsigned int nr, bool compound)
+{
+	struct test_huge_vmap_alloc req = {
+		.order = order, .nr = nr, .flags = compound ? THV_COMPOUND : 0,
+	};
+
+	return ioctl(fd, THV_ALLOC, &req) ? -1 : (int)req.block;
+}
+
+static void free_pages(int fd, __u32 block)
+{
+	ioctl(fd, THV_FREE, &block);
+}
+
+static struct test_huge_vmap_piece piece(__u32 block, __u64 first, __u32 nr, int step)
+{
+	return (struct test_huge_vmap_piece) {
+		.block = block, .first = first, .nr = nr, .step = step,
+	};
+}
+
+struct area {
+	__u64 va, nr;
+	__u32 handle;
+};
+
+/* 0 or an errno */
+static int map_pieces(int fd, __u32 how, const struct test_huge_vmap_piece *p, int nr,
+		      struct area *area)
+{
+	struct test_huge_vmap_map req = {
+		.pieces = (unsigned long)p, .nr = nr, .how = how,
+	};
+
+	if (ioctl(fd, THV_MAP, &req))
+		return errno;
+	area->va = req.va;
+	area->handle = req.handle;
+	area->nr = 0;
+	for (int i = 0; i < nr; i++)
+		area->nr += p[i].nr;
+	return 0;
+}
+
+/* Pages that are still mapped afterwards; -1 on error */
+static long unmap(int fd, const struct area *area)
+{
+	struct test_huge_vmap_unmap req = { .handle = area->handle };
+
+	return ioctl(fd, THV_UNMAP, &req) ? -1 : (long)req.left;
+}
+
+static bool get_leaves(int fd, const struct area *area, __u64 first, __u64 nr,
+		       struct test_huge_vmap_leaves *l)
+{
+	*l = (struct test_huge_vmap_leaves) {
+		.handle = area->handle, .first = first, .nr = nr,
+	};
+	return !ioctl(fd, THV_LEAVES, l);
+}
+
+/* An ioctl on a part of an area; -1 on error */
+static long part(int fd, unsigned long cmd, const struct area *area, __u64 first,
+		 __u64 nr)
+{
+	struct test_huge_vmap_part req = {
+		.handle = area->handle, .first = first, .nr = nr,
+	};
+
+	return ioctl(fd, cmd, &req);
+}
+
+static bool is_contiguous(const __u64 *pfns, __u64 nr)
+{
+	for (__u64 i = 1; i < nr; i++)
+		if (pfns[i] != pfns[0] + i)
+			return false;
+	return true;
+}
+
+/* The leaves of an area, from its address and pfns, by looking at every page */
+static void array_leaves(const __u64 *pfns, const struct area *area, int max,
+			 __u64 leaf[THV_NR_LEAF])
+{
+	__u64 n, vpn = area->va / SZ_4K;
+
+	memset(leaf, 0, THV_NR_LEAF * sizeof(*leaf));
+	for (__u64 i = 0; i < area->nr; i += n) {
+		n = 1;
+		if (max >= THI_1G && !((vpn + i) % PAGES_1G) && !(pfns[i] % PAGES_1G) &&
+		    area->nr - i >= PAGES_1G && is_contiguous(pfns + i, PAGES_1G)) {
+			n = PAGES_1G;
+			leaf[THV_1G]++;
+		} else if (max >= THI_2M && !((vpn + i) % BLOCK) && !(pfns[i] % BLOCK) &&
+			   area->nr - i >= BLOCK && is_contiguous(pfns + i, BLOCK)) {
+			n = BLOCK;
+			leaf[THV_2M]++;
+		} else {
+			leaf[THV_4K]++;
+		}
+	}
+}
+
+/*
+ * Is each page mapped to the right pfn, with the leaves that its address allows, and
+ * is that address a good one? Returns NULL, or what is wrong.
+ */
+static const char *check_area(int fd, const struct area *area, int max,
+			      struct test_huge_vmap_leaves *l)
+{
+	struct test_huge_vmap_pfns req = { .handle = area->handle, .nr = area->nr };
+	const char *wrong = NULL;
+	__u64 ideal[THV_NR_LEAF];
+	__u64 *pfns, i;
+
+	pfns = malloc(area->nr * sizeof(*pfns));
+	if (!pfns)
+		return "no memory";
+	req.addr = (unsigned long)pfns;
+	if (ioctl(fd, THV_PFNS, &req) || !get_leaves(fd, area, 0, area->nr, l)) {
+		free(pfns);
+		return "ioctl";
+	}
+	array_leaves(pfns, area, max, ideal);
+	if (l->wrong || l->absent)
+		wrong = "pages are not mapped, or not where they should be";
+	else if (memcmp(ideal, l->leaf, sizeof(ideal)))
+		wrong = "not the ideal leaves for the address";
+	/* The first block has to be a leaf. */
+	for (i = 0; i + BLOCK <= area->nr; i++)
+		if (!(pfns[i] % BLOCK) && is_contiguous(pfns + i, BLOCK))
+			break;
+	if (max >= THI_2M && i + BLOCK <= area->nr &&
+	    (area->va / SZ_4K + i - pfns[i]) % BLOCK)
+		wrong = "the address does not suit the first block";
+	free(pfns);
+	return wrong;
+}
+
+/* Map the pieces, check everything, unmap. @leaf_2m: how many; -1: do not compare */
+#define check_map(how, pieces, n, leaf_2m)					\
+do {										\
+	struct test_huge_vmap_leaves _l;					\
+	const int _want = leaf_2m;						\
+	struct area _a = {};							\
+	const char *_wrong;							\
+										\
+	ASSERT_EQ(0, map_pieces(self->fd, how, pieces, n, &_a));		\
+	_wrong = check_area(self->fd, &_a, self->max, &_l);			\
+	EXPECT_EQ(NULL, _wrong) {						\
+		TH_LOG("%s: %llu 4K, %llu 2M, %llu 1G at %#llx", _wrong,	\
+		       _l.leaf[THV_4K], _l.leaf[THV_2M], _l.leaf[THV_1G],	\
+		       _a.va);							\
+	}									\
+	if (_want >= 0 && self->max >= THI_2M)					\
+		EXPECT_EQ(_want, _l.leaf[THV_2M]);				\
+	EXPECT_EQ(0, part(self->fd, THV_CHECK, &_a, 0, _a.nr));		\
+	EXPECT_EQ(0, unmap(self->fd, &_a));					\
+} while (0)
+
+/* Blocks of each order, whole and with their first page missing */
+TEST_F_TIMEOUT(vmap, orders, 120)
+{
+	static const unsigned int orders[] = { 0, 4, 8, 9, 10 };
+
+	for (int i = 0; i < 5; i++) {
+		for (int compound = 0; compound <= variant->folios; compound++) {
+			unsigned int order = orders[i], nr = 4096 >> order;
+			int b = alloc_pages(self->fd, order, nr, compound);
+			struct test_huge_vmap_piece p[2];
+
+			ASSERT_GE(b, 0);
+			/* Order 8 and less may happen to be contiguous. */
+			p[0] = piece(b, 0, 4096, 1);
+			check_map(variant->how, p, 1, order < 9 ? -1 : 8);
+			p[0] = piece(b, 1, 4095, 1);
+			check_map(variant->how, p, 1, order < 9 ? -1 : 7);
+			p[0] = piece(b, 0, 4095, 1);
+			check_map(variant->how, p, 1, order < 9 ? -1 : 7);
+			p[0] = piece(b, 300, 1000, 1);
+			check_map(variant->how, p, 1, order < 9 ? -1 : 1);
+			p[0] = piece(b, 100, 511, 1);
+			check_map(variant->how, p, 1, 0);
+			p[0] = piece(b, 0, 16, 1);
+			check_map(variant->how, p, 1, 0);
+			p[0] = piece(b, 4095, 4096, -1);
+			check_map(variant->how, p, 1, order < 9 ? -1 : 0);
+			p[0] = piece(b, 0, 2048, 2);
+			p[1] = piece(b, 1, 2048, 2);
+			check_map(variant->how, p, 2, 0);
+			/* One page in front: the address has to be odd. */
+			p[0] = piece(b, 7, 1, 1);
+			p[1] = piece(b, 0, 2048, 1);
+			check_map(variant->how, p, 2, order < 9 ? -1 : 4);
+			free_pages(self->fd, b);
+		}
+	}
+}
+
+/* One entry of a block is another page, or two have changed places. */
+TEST_F(vmap, one_page_is_another)
+{
+	for (int compound = 0; compound <= variant->folios; compound++) {
+		int b = alloc_pages(self->fd, 9, 3, compound);
+		struct test_huge_vmap_piece p[5];
+
+		ASSERT_GE(b, 0);
+		for (int i = 0; i < BLOCK; i += 7) {
+			int n = 0;
+
+			if (i)
+				p[n++] = piece(b, 0, i, 1);
+			p[n++] = piece(b, 2 * BLOCK + i, 1, 1);
+			p[n++] = piece(b, i + 1, 2 * BLOCK - i - 1, 1);
+			check_map(variant->how, p, n, 1);
+
+			if (i < 2 || i > BLOCK - 8)
+				continue;
+			p[0] = piece(b, 0, i, 1);
+			p[1] = piece(b, i + 5, 1, 1);
+			p[2] = piece(b, i + 1, 4, 1);
+			p[3] = piece(b, i, 1, 1);
+			p[4] = piece(b, i + 6, 2 * BLOCK - i - 6, 1);
+			check_map(variant->how, p, 5, 1);
+		}
+		free_pages(self->fd, b);
+	}
+}
+
+/* Folios of all sizes and single pages, one behind the other */
+TEST_F(vmap, mixed)
+{
+	int b9 = alloc_pages(self->fd, 9, 4, variant->folios);
+	int b10 = alloc_pages(self->fd, 10, 2, false);
+	int b4 = alloc_pages(self->fd, 4, 64, variant->folios);
+	struct test_huge_vmap_piece p[] = {
+		piece(b9, 0, BLOCK, 1),		/* a leaf */
+		piece(b4, 64, 64, -1),
+		piece(b10, 0, 1024, 1),		/* not congruent */
+		piece(b4, 512, 448, -1),
+		piece(b9, BLOCK, BLOCK, 1),	/* a leaf */
+		piece(b10, 1024, 1024, 1),	/* two leaves */
+		piece(b4, 1000, 3, -1),
+	};
+
+	ASSERT_GE(b9, 0);
+	ASSERT_GE(b10, 0);
+	ASSERT_GE(b4, 0);
+	check_map(variant->how, p, 7, 4);
+}
+
+TEST_F(vmap, limit)
+{
+	int b = alloc_pages(self->fd, 10, 2, variant->folios);
+	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
+	static const char * const names[] = { "4K", "2M", "1G" };
+
+	if (!self->saved[0])
+		SKIP(return, LIMIT " is not there: CONFIG_HUGE_IOMAP is not set");
+	ASSERT_GE(b, 0);
+	for (int i = 0; i < 3; i++) {
+		if (write_file(LIMIT, names[i]))
+			SKIP(return, "nohugeiomap does not allow %s", names[i]);
+		self->max = max_leaf();
+		check_map(variant->how, &p, 1, i ? 4 : 0);
+	}
+}
+
+/* A 1 GiB page of hugetlbfs, and part of it */
+TEST_F(vmap, hugetlb_1g)
+{
+	char *mem = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (30 << MAP_HUGE_SHIFT),
+			 -1, 0);
+	struct test_huge_vmap_pin pin = {
+		.addr = (unsigned long)mem, .bytes = SZ_1G,
+	};
+	struct test_huge_vmap_leaves l;
+	struct test_huge_vmap_piece p[2];
+	struct area a = {};
+
+	if (!variant->folios)
+		SKIP(return, "vfree() puts pages of order 0 only");
+	if (mem == MAP_FAILED)
+		SKIP(return, "no 1 GiB page: %s", strerror(errno));
+	ASSERT_EQ(0, ioctl(self->fd, THV_PIN, &pin));
+	p[0] = piece(pin.block, 0, PAGES_1G, 1);
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, 1, &a));
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	EXPECT_EQ(0, l.wrong);
+	EXPECT_EQ(0, l.absent);
+	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THV_1G]);
+	EXPECT_EQ(self->max == THI_2M ? 512 : 0, l.leaf[THV_2M]);
+	EXPECT_EQ(self->max == THI_4K ? PAGES_1G : 0, l.leaf[THV_4K]);
+	mem[12345 * SZ_4K] = 42;
+	EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 12000, 1000));
+	EXPECT_EQ(42, mem[12345 * SZ_4K]);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+
+	p[0] = piece(pin.block, 5, BLOCK, 1);
+	p[1] = piece(pin.block, 0, PAGES_1G, 1);
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, 2, &a));
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	EXPECT_EQ(0, l.wrong + l.absent);
+	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THV_1G]);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+	munmap(mem, SZ_1G);
+}
+
+/* What is unmapped is gone, and nothing else is. */
+TEST_F(vmap, partial_vunmap)
+{
+	static const struct { __u64 first, nr; } cuts[] = {
+		{ 5, 1 }, { 0, 1 }, { 511, 1 }, { 511, 2 }, { 0, 512 }, { 100, 900 },
+		{ 1023, 512 }, { 2047, 1 },
+	};
+	int b = alloc_pages(self->fd, 10, 2, variant->folios);
+	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
+	struct test_huge_vmap_leaves l;
+	struct area a = {};
+
+	ASSERT_GE(b, 0);
+	for (int i = 0; i < 8; i++) {
+		__u64 end = cuts[i].first + cuts[i].nr;
+
+		ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
+		ASSERT_EQ(0, part(self->fd, THV_VUNMAP, &a, cuts[i].first, cuts[i].nr));
+		ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+		EXPECT_EQ(cuts[i].nr, l.absent) TH_LOG("cut %d", i);
+		EXPECT_EQ(0, l.wrong);
+		if (cuts[i].first)
+			EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 0, cuts[i].first));
+		if (end < a.nr)
+			EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, end, a.nr - end));
+		EXPECT_EQ(0, unmap(self->fd, &a));
+	}
+}
+
+TEST_F(vmap, set_memory)
+{
+	int b = alloc_pages(self->fd, 10, 2, variant->folios);
+	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
+	struct test_huge_vmap_leaves l;
+	struct area a = {};
+
+	ASSERT_GE(b, 0);
+	for (__u64 nr = 1; nr < 1000; nr *= 9) {
+		ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
+		ASSERT_EQ(0, part(self->fd, THV_SET_RO, &a, 700, nr));
+		ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+		EXPECT_EQ(nr, l.readonly);
+		EXPECT_EQ(0, l.absent + l.wrong);
+		ASSERT_TRUE(get_leaves(self->fd, &a, 700, nr, &l));
+		EXPECT_EQ(nr, l.readonly);
+		EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 0, 700));
+		EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 700 + nr, a.nr - 700 - nr));
+		ASSERT_EQ(0, part(self->fd, THV_SET_RW, &a, 700, nr));
+		ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+		EXPECT_EQ(0, l.readonly);
+		EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 0, a.nr));
+		EXPECT_EQ(0, unmap(self->fd, &a));
+	}
+}
+
+/* Read @bytes of kernel memory; false if kcore does not have them */
+static bool read_kcore(__u64 va, void *buf, size_t bytes)
+{
+	int fd = open("/proc/kcore", O_RDONLY);
+	bool ok = false;
+	struct elf64_hdr eh;
+	struct elf64_phdr ph;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &eh, sizeof(eh), 0) != sizeof(eh))
+		goto out;
+	for (int i = 0; i < eh.e_phnum && !ok; i++) {
+		if (pread(fd, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)) != sizeof(ph))
+			break;
+		if (ph.p_type == PT_LOAD && va >= ph.p_vaddr &&
+		    va + bytes <= ph.p_vaddr + ph.p_memsz)
+			ok = pread(fd, buf, bytes, ph.p_offset + (va - ph.p_vaddr)) ==
+			     (ssize_t)bytes;
+	}
+out:
+	close(fd);
+	return ok;
+}
+
+/* Who reads an area: copy_to_user(), mmap() of it, /proc/kcore, /proc/vmallocinfo */
+TEST_F(vmap, readers)
+{
+	const size_t bytes = 4096 * SZ_4K;
+	char *copy = malloc(bytes), *mapped, name[64];
+	int b = alloc_pages(self->fd, 9, 8, variant->folios);
+	struct test_huge_vmap_copy req = { .addr = (unsigned long)copy, .bytes = bytes };
+	struct test_huge_vmap_piece p[] = {
+		piece(b, 0, 2048, 1), piece(b, 4095, 1024, -1), piece(b, 2048, 1024, 1),
+	};
+	struct area a = {};
+
+	ASSERT_NE(NULL, copy);
+	ASSERT_GE(b, 0);
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, 3, &a));
+	ASSERT_EQ(0, part(self->fd, THV_CHECK, &a, 0, a.nr));
+	req.handle = a.handle;
+	ASSERT_EQ(0, ioctl(self->fd, THV_COPY, &req));
+
+	mapped = malloc(bytes);
+	ASSERT_NE(NULL, mapped);
+	ASSERT_TRUE(read_kcore(a.va, mapped, bytes));
+	EXPECT_EQ(0, memcmp(mapped, copy, bytes));
+	free(mapped);
+
+	if (variant->how == THV_VMAP) {
+		mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd,
+			      (off_t)a.handle << THV_MMAP_SHIFT);
+		ASSERT_NE(MAP_FAILED, mapped) TH_LOG("%s", strerror(errno));
+		EXPECT_EQ(0, memcmp(mapped, copy, bytes));
+		mapped[3 * SZ_2M + 77] = 0x5a;
+		req.offset = 3 * SZ_2M + 77;
+		req.bytes = 1;
+		ASSERT_EQ(0, ioctl(self->fd, THV_COPY, &req));
+		EXPECT_EQ(0x5a, copy[0]);
+		munmap(mapped, bytes);
+	}
+	/* Addresses, not hashes of them */
+	EXPECT_EQ(0, write_file("/proc/sys/kernel/kptr_restrict", "1"));
+	snprintf(name, sizeof(name), "0x%016llx-0x%016llx", a.va,
+		 a.va + bytes + (variant->how == THV_VM_MAP_RAM ? 0 : SZ_4K));
+	EXPECT_TRUE(file_has("/proc/vmallocinfo", name)) TH_LOG("%s", name);
+	EXPECT_EQ(0, write_file("/proc/sys/kernel/kptr_restrict", "0"));
+	EXPECT_EQ(0, unmap(self->fd, &a));
+	EXPECT_FALSE(read_kcore(a.va, copy, SZ_4K) && *(__u64 *)(copy + 8));
+	free(copy);
+}
+
+/* A leaf is not installed where the MTRRs differ within it. */
+TEST_F(vmap, mtrr)
+{
+	int b = alloc_pages(self->fd, 10, 2, variant->folios);
+	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
+	struct test_huge_vmap_pfns req = { .nr = 2048 };
+	struct test_huge_vmap_leaves l;
+	char text[96], line[128];
+	__u64 pfns[2048];
+	struct area a = {};
+	int reg = -1;
+	FILE *f;
+
+	ASSERT_GE(b, 0);
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
+	req.handle = a.handle;
+	req.addr = (unsigned long)pfns;
+	ASSERT_EQ(0, ioctl(self->fd, THV_PFNS, &req));
+	EXPECT_EQ(0, unmap(self->fd, &a));
+
+	snprintf(text, sizeof(text), "base=0x%llx size=0x1000 type=uncachable",
+		 pfns[600] * SZ_4K);
+	if (write_file("/proc/mtrr", text))
+		SKIP(return, "no MTRR to set: %s", strerror(errno));
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
+	EXPECT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	snprintf(text, sizeof(text), "%llx", pfns[600] * SZ_4K);
+	f = fopen("/proc/mtrr", "r");
+	ASSERT_NE(NULL, f);
+	while (fgets(line, sizeof(line), f))
+		if (strstr(line, text))
+			sscanf(line, "reg%d", &reg);
+	fclose(f);
+	snprintf(text, sizeof(text), "disable=%d", reg);
+	EXPECT_EQ(0, write_file("/proc/mtrr", text));
+
+	EXPECT_EQ(0, l.wrong + l.absent);
+	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THV_2M]);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+}
+
+static __u64 seed = 1;
+
+static unsigned int pick(unsigned int limit)
+{
+	seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (seed >> 33) % limit;
+}
+
+/* Random arrays; neither areas nor page tables nor memory are lost. */
+TEST_F_TIMEOUT(vmap, random, 900)
+{
+	static const unsigned int orders[] = { 0, 4, 9, 9, 10, 10 };
+	const bool debug = !access("/sys/kernel/debug/fail_page_alloc", F_OK);
+	const int rounds = debug ? 1000 : 10000;
+	struct test_huge_vmap_piece p[MAX_PIECES];
+	struct test_huge_vmap_leaves l;
+	const char *wrong;
+	int block[6];
+	long before, after;
+	__u64 leaves = 0;
+
+	for (int i = 0; i < 6; i++) {
+		block[i] = alloc_pages(self->fd, orders[i], 2048 >> orders[i],
+				       variant->folios && (i & 1));
+		ASSERT_GE(block[i], 0);
+	}
+	before = page_table_bytes();
+	for (int round = 0; round < rounds; round++) {
+		int n = 1 + pick(pick(2) ? 3 : MAX_PIECES), nr = 0;
+		struct area a = {};
+
+		for (int i = 0; i < n; i++) {
+			unsigned int first = pick(2048), len = 1 + pick(2048 - first);
+
+			if (!pick(3))
+				len = 1 + pick(len < 16 ? len : 16);
+			if (!pick(3)) {
+				first &= ~511;
+				len = 512 * (1 + pick((2048 - first) / 512));
+			}
+			if (nr + len > 4096)
+				break;
+			p[i] = piece(block[pick(6)], first, len, 1);
+			if (!pick(8)) {
+				p[i].first += len - 1;
+				p[i].step = -1;
+			}
+			nr += len;
+			n = nr > 4000 ? i + 1 : n;
+			if (i + 1 == n)
+				break;
+			if (nr > 3000)
+				n = i + 1;
+		}
+		if (!nr)
+			continue;
+		for (n = 0, nr = nr; nr > 0; n++)
+			nr -= p[n].nr;
+		ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, n, &a));
+		wrong = check_area(self->fd, &a, self->max, &l);
+		ASSERT_EQ(NULL, wrong) TH_LOG("round %d: %s", round, wrong);
+		leaves += l.leaf[THV_2M];
+		if (!(round % 16))
+			ASSERT_EQ(0, part(self->fd, THV_CHECK, &a, 0, a.nr));
+		ASSERT_EQ(0, unmap(self->fd, &a));
+	}
+	TH_LOG("%llu leaves of 2 MiB in %d maps", leaves, rounds);
+	if (self->max >= THI_2M)
+		EXPECT_GT(leaves, (__u64)rounds / 4);
+	ioctl(self->fd, THV_PURGE);
+	after = page_table_bytes();
+	/* Tables stay for the next mapping there, as many as addresses were used. */
+	EXPECT_LE(after - before, 64 * 4096 * 16);
+	EXPECT_FALSE(file_has("/proc/vmallocinfo", "thv_map"));
+}
+
+/* Each allocation of a mapping fails in turn: nothing is mapped, or all. */
+TEST_F_TIMEOUT(vmap, no_memory, 300)
+{
+	int b = alloc_pages(self->fd, 9, 4, variant->folios), fd, err, n;
+	struct test_huge_vmap_piece p[] = {
+		piece(b, 0, BLOCK, 1), piece(b, 2047, 1536, -1),
+	};
+	struct area a = {};
+
+	ASSERT_GE(b, 0);
+	if (write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N") ||
+	    write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
+		SKIP(return, "no fail_page_alloc: CONFIG_FAIL_PAGE_ALLOC is not set");
+	write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	for (n = 1; n < 100; n++) {
+		char nth[8];
+
+		snprintf(nth, sizeof(nth), "%d", n);
+		fd = open("/proc/self/fail-nth", O_RDWR);
+		ASSERT_GE(fd, 0);
+		ASSERT_LT(0, write(fd, nth, strlen(nth)));
+		err = map_pieces(self->fd, variant->how, p, 2, &a);
+		ASSERT_LT(0, read(fd, nth, sizeof(nth)));
+		write(fd, "0", 1);
+		close(fd);
+		if (!err) {
+			EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 0, a.nr));
+			EXPECT_EQ(0, unmap(self->fd, &a));
+		} else {
+			EXPECT_EQ(ENOMEM, err);
+		}
+		if (nth[0] != '0')
+			break;
+	}
+	EXPECT_GT(n, 3);
+	EXPECT_LT(n, 100);
+}
+
+FIXTURE(vmap_pfn) {
+	int fd;
+	int max;
+	__u64 bar;			/* pfn */
+	__u64 nr;
+};
+
+FIXTURE_SETUP(vmap_pfn)
+{
+	struct test_huge_iomap_bar bar;
+	int fd = open(DEVICE, O_RDWR);
+
+	self->fd = open(VMAP_DEVICE, O_RDWR);
+	if (fd < 0 || self->fd < 0)
+		SKIP(return, "no " VMAP_DEVICE " or no " DEVICE);
+	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
+	close(fd);
+	self->bar = bar.start / SZ_4K;
+	self->nr = bar.bytes / SZ_4K;
+	self->max = max_leaf();
+}
+
+FIXTURE_TEARDOWN(vmap_pfn)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/* PUD, PMD and PTE leaves from pfns of a BAR */
+TEST_F_TIMEOUT(vmap_pfn, bar, 120)
+{
+	struct test_huge_vmap_piece p[3];
+	struct test_huge_vmap_leaves l;
+	const char *wrong;
+	struct area a = {};
+	static const struct { __u64 first, nr; int leaf_1g; } cases[] = {
+		{ 0, PAGES_1G, 1 }, { 1, PAGES_1G, 0 }, { 511, 2 * PAGES_1G, 1 },
+		{ 0, 1024, 0 }, { 3, 1300, 0 }, { 7, 20, 0 }, { 512, PAGES_1G, 0 },
+	};
+
+	for (int i = 0; i < 7; i++) {
+		p[0] = piece(THV_PFN, self->bar + cases[i].first, cases[i].nr, 1);
+		ASSERT_EQ(0, map_pieces(self->fd, THV_VMAP_PFN, p, 1, &a));
+		wrong = check_area(self->fd, &a, self->max, &l);
+		EXPECT_EQ(NULL, wrong) TH_LOG("case %d: %s", i, wrong);
+		if (self->max == THI_1G)
+			EXPECT_EQ(cases[i].leaf_1g, l.leaf[THV_1G]);
+		EXPECT_EQ(0, unmap(self->fd, &a));
+	}
+	p[0] = piece(THV_PFN, self->bar + 9, 1, 1);
+	p[1] = piece(THV_PFN, self->bar + 2048, 1024, 1);
+	p[2] = piece(THV_PFN, self->bar + 1023, 1024, -1);
+	ASSERT_EQ(0, map_pieces(self->fd, THV_VMAP_PFN, p, 3, &a));
+	wrong = check_area(self->fd, &a, self->max, &l);
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_EQ(self->max >= THI_2M ? 2 : 0, l.leaf[THV_2M]);
+	EXPECT_EQ(0, part(self->fd, THV_VUNMAP, &a, 5, 1000));
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	EXPECT_EQ(1000, l.absent);
+	EXPECT_EQ(0, l.wrong);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+}
+
+/* One page is cut out of a 1 GiB leaf. */
+TEST_F(vmap_pfn, cut_1g)
+{
+	struct test_huge_vmap_piece p = piece(THV_PFN, self->bar, PAGES_1G, 1);
+	struct test_huge_vmap_leaves l;
+	struct area a = {};
+
+	if (self->max < THI_1G)
+		SKIP(return, "no 1 GiB leaves");
+	ASSERT_EQ(0, map_pieces(self->fd, THV_VMAP_PFN, &p, 1, &a));
+	ASSERT_EQ(0, part(self->fd, THV_VUNMAP, &a, 77777, 1));
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	EXPECT_EQ(1, l.absent);
+	EXPECT_EQ(0, l.wrong);
+	EXPECT_EQ(511, l.leaf[THV_2M]);
+	EXPECT_EQ(511, l.leaf[THV_4K]);
+	EXPECT_EQ(2, l.tables);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+}
+
+TEST_HARNESS_MAIN
