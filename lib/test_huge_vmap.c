@@ -179,18 +179,10 @@ static int thv_add_piece(struct thv_mapping *m, unsigned long at,
 	struct thv_block *b;
 
 	if (m->how == THV_VMAP_PFN) {
-		struct page *page;
-
-		if (p->block == THV_PFN) {
-			for (u32 i = 0; i < p->nr; i++)
-				m->pfns[at + i] = p->first + (s64)i * p->step;
-			return 0;
-		}
-		b = xa_load(&thv_blocks, p->block);
-		if (!b || p->nr != 1 || p->first >= b->nr)
+		if (p->block != THV_PFN)
 			return -EINVAL;
-		page = b->pages[p->first];
-		m->pfns[at] = page_to_pfn(page);
+		for (u32 i = 0; i < p->nr; i++)
+			m->pfns[at + i] = p->first + (s64)i * p->step;
 		return 0;
 	}
 

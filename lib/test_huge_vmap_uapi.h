@@ -45,7 +45,7 @@ struct test_huge_vmap_pin {
 	__u32	pad;			/* 0 */
 };
 
-/* @block of a piece whose @first is a pfn */
+/* @block of the pieces for THV_VMAP_PFN: @first is a pfn */
 #define THV_PFN		0xffffffffU
 
 /* @nr pages of a block: @first, @first + @step, and so on */

@@ -7,7 +7,7 @@
  * the array and, for large folios, a struct page in each block is read.
  *
  * The virtual address is chosen first, and a leaf needs one that is aligned too. So
- * an array of scattered pages costs a look at one entry in 512.
+ * an array of scattered pages costs a look at a few entries in 512.
  */
 
 #include <kunit/visibility.h>
@@ -42,9 +42,10 @@ static __always_inline bool is_rising(const unsigned long *v, unsigned long step
 /*
  * The same for pages of one folio, of which the first and the last are known to be
  * at their place. With a struct page of 2^n bytes the XOR of entries that are
- * STRIDE apart is 0 in a block that is in order. That sees any entry that is not
- * of this folio and any two that change places, if they are not STRIDE apart, for
- * one instruction per page. is_rising() takes three.
+ * STRIDE apart is 0 in a block that is in order, if their number is a multiple of
+ * 4. That sees any entry that is not of this folio and any two that change places,
+ * if they are not STRIDE apart, for one instruction per page. is_rising() takes
+ * three.
  */
 static __always_inline bool is_folio_in_order(const unsigned long *v)
 {
@@ -66,7 +67,7 @@ static __always_inline bool is_page_block(struct page **pages, bool any_order)
 {
 	const bool quick = !IS_ENABLED(CONFIG_DEBUG_VM) && !any_order &&
 			   is_power_of_2(sizeof(struct page)) &&
-			   BLOCK % (2 * STRIDE) == 0;
+			   BLOCK % (4 * STRIDE) == 0;
 	const unsigned long *v = (unsigned long *)pages;
 	struct page *first = pages[0];
 
@@ -117,6 +118,13 @@ bool __huge_vmap_is_leaf(const struct huge_vmap_array *a, unsigned long i,
 }
 EXPORT_SYMBOL_IF_KUNIT(__huge_vmap_is_leaf);
 
+static bool is_block(const struct huge_vmap_array *a, unsigned long i)
+{
+	if (a->pages)
+		return __huge_vmap_is_leaf(a, i, PMD_SHIFT);
+	return IS_ALIGNED(a->pfns[i], BLOCK) && is_rising(a->pfns + i, 1);
+}
+
 /**
  * huge_vmap_next_run - find the next pfns that large leaves can map
  * @a: array of pfns
@@ -141,8 +149,7 @@ void huge_vmap_next_run(const struct huge_vmap_array *a, unsigned long addr,
 	if (a->max_shift < PMD_SHIFT)
 		return;
 	for (; i < a->nr && a->nr - i >= BLOCK; i += BLOCK) {
-		const bool block = IS_ALIGNED(pfns[i], BLOCK) &&
-				   is_rising(pfns + i, 1);
+		const bool block = is_block(a, i);
 
 		if (!run->nr && block)
 			run->first = i;
@@ -163,7 +170,8 @@ EXPORT_SYMBOL_IF_KUNIT(huge_vmap_next_run);
  *
  * The area is to be congruent to the first block: it then becomes a leaf. Any block
  * has one of the indices that are multiples of its length in it, so only these are
- * looked at, and where they say that the block would begin and end.
+ * looked at, and where they say that the block would begin and end. If that is
+ * right, the block is read.
  *
  * Context: Any. No locks. The caller has references on the pages.
  * Return: PUD_SHIFT or PMD_SHIFT, or PAGE_SHIFT if any address will do.
@@ -185,7 +193,7 @@ unsigned int huge_vmap_place(const struct huge_vmap_array *a,
 		if (first > i)
 			continue;
 		first = i - first;
-		if (has_ends(a, first, BLOCK))
+		if (has_ends(a, first, BLOCK) && is_block(a, first))
 			break;
 	}
 	if (i >= a->nr)

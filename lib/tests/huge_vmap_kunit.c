@@ -90,7 +90,7 @@ static int compare_runs(struct kunit *test, const struct huge_vmap_array *a,
 }
 
 /* Contiguous, aligned or not, the continuation of what is before, or in disorder */
-static unsigned long generate(struct vmap_ctx *ctx, u32 kinds)
+static unsigned long generate(struct vmap_ctx *ctx)
 {
 	const unsigned long nr = 1 + pick(ctx, MAX_NR);
 	unsigned long *p = ctx->pfns;
@@ -100,7 +100,7 @@ static unsigned long generate(struct vmap_ctx *ctx, u32 kinds)
 		unsigned long len = min_t(unsigned long, nr - i,
 					  1 + pick(ctx, pick(ctx, 2) ? 8 : 3 * BLOCK));
 		unsigned long pfn = BLOCK + pick(ctx, 1 << 24);
-		u32 kind = pick(ctx, kinds);
+		u32 kind = pick(ctx, 6);
 
 		if (kind < 2)
 			pfn = ALIGN_DOWN(pfn, BLOCK);
@@ -126,7 +126,7 @@ static void pfn_runs_test(struct kunit *test)
 
 	for (int n = 0; n < NR_CASES; n++) {
 		struct huge_vmap_array a = {
-			.pfns = ctx->pfns, .nr = generate(ctx, 6),
+			.pfns = ctx->pfns, .nr = generate(ctx),
 			.max_shift = PUD_SHIFT,
 		};
 
@@ -137,10 +137,7 @@ static void pfn_runs_test(struct kunit *test)
 	KUNIT_EXPECT_GT(test, runs, NR_CASES / 10);
 }
 
-/*
- * At the address that is chosen, the first block of the array is in a run. What has
- * the ends of a block only may be taken for one: there is none of that here.
- */
+/* At the address that is chosen, the first block of the array is in a run. */
 static void place_test(struct kunit *test)
 {
 	struct vmap_ctx *ctx = test->priv;
@@ -148,7 +145,7 @@ static void place_test(struct kunit *test)
 
 	for (int n = 0; n < NR_CASES; n++) {
 		struct huge_vmap_array a = {
-			.pfns = ctx->pfns, .nr = generate(ctx, 5),
+			.pfns = ctx->pfns, .nr = generate(ctx),
 			.max_shift = PMD_SHIFT,
 		};
 		struct huge_vmap_run run;
@@ -267,7 +264,6 @@ static void page_blocks_test(struct kunit *test)
 			break;
 		case 2:
 			ctx->pages[i] = NULL;
-			a.any_order = true;
 			break;
 		}
 		set_pfns(ctx, a.nr);

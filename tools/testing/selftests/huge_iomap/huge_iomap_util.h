@@ -163,6 +163,78 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 	return ideal;
 }
 
+/* Failing allocations */
+
+/* Prepares for set_fail_nth(); false if the kernel cannot do that. */
+static inline bool can_fail_nth(void)
+{
+	/* Quiet, and also for the order and the context of page tables */
+	static const struct { const char *file, *value; } faults[] = {
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+		{ }
+	};
+
+	for (int i = 0; faults[i].file; i++)
+		if (write_file(faults[i].file, faults[i].value))
+			return false;
+	return true;
+}
+
+/*
+ * Let the n-th allocation of this process fail. @fd is /proc/self/fail-nth, open
+ * already: to open it takes allocations too.
+ */
+static inline bool set_fail_nth(int fd, int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	return pwrite(fd, text, len, 0) == len;
+}
+
+/* How many allocations are left until the one that fails; -1 on error */
+static inline int get_fail_nth(int fd)
+{
+	char text[16] = "";
+
+	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -1;
+}
+
+/* MTRRs. Base and length in bytes, the type as in /proc/mtrr. 0 or an errno */
+
+static inline int set_mtrr(__u64 base, __u64 bytes, const char *type)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "base=0x%llx size=0x%llx type=%s", base, bytes,
+		 type);
+	return write_file("/proc/mtrr", text);
+}
+
+static inline int clear_mtrr(__u64 base)
+{
+	FILE *f = fopen("/proc/mtrr", "r");
+	char line[128], text[32];
+	int reg = -1, err = ENOENT;
+
+	if (!f)
+		return errno;
+	snprintf(text, sizeof(text), "base=0x%09llx", base);
+	while (fgets(line, sizeof(line), f))
+		if (strstr(line, text))
+			sscanf(line, "reg%d", &reg);
+	fclose(f);
+	if (reg >= 0) {
+		snprintf(text, sizeof(text), "disable=%d", reg);
+		err = write_file("/proc/mtrr", text);
+	}
+	return err;
+}
+
 /* The test driver */
 
 static inline int thi_map(int fd, int how, __u64 offset, __u64 bytes,

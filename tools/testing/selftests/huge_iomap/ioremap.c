@@ -447,39 +447,11 @@ TEST_F_TIMEOUT(bar, readers, 600)
 }
 
 /*
- * Let the n-th allocation of this process fail. @fd is /proc/self/fail-nth, open
- * already: to open it takes allocations too.
- */
-static bool set_fail_nth(int fd, int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	return pwrite(fd, text, len, 0) == len;
-}
-
-/* How many allocations are left until the one that fails; -1 on error */
-static int get_fail_nth(int fd)
-{
-	char text[16] = "";
-
-	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -1;
-}
-
-/*
  * Each allocation of an ioremap fails in turn. It returns an error then, and leaves
  * nothing behind.
  */
 TEST_F_TIMEOUT(bar, alloc_failure, 120)
 {
-	/* Quiet, and also for the order and the context of page tables */
-	static const struct { const char *file, *value; } faults[] = {
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-	};
 	__u64 bytes = self->max == THI_4K ? 4 * SZ_2M : 2 * SZ_1G;
 	struct test_huge_iomap_unmap unmap;
 	struct test_huge_iomap_map map;
@@ -488,11 +460,8 @@ TEST_F_TIMEOUT(bar, alloc_failure, 120)
 
 	if (nth < 0)
 		SKIP(return, "no fault injection in this kernel");
-	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
-		if (access(faults[i].file, W_OK))
-			SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
-		ASSERT_EQ(0, write_file(faults[i].file, faults[i].value));
-	}
+	if (!can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
 
 	/* Until there are fewer allocations than are to succeed */
 	while (!left) {

@@ -12,7 +12,7 @@
 #define MAPPED		(4 * SZ_1G)
 #define MAX_MTRR	3
 
-/* Types as the CPU numbers them; DEFAULT: the BAR is not in any MTRR */
+/* Types as the CPU numbers them; NO_MTRR: in none of those that are set here */
 enum { UC, WC, WT = 4, WB = 6, NO_MTRR = 15 };
 
 static const char *type_name(int type)
@@ -27,18 +27,12 @@ struct mtrr_range {
 	int fd;			/* it goes when that is closed, unless -1 */
 };
 
-/* By /proc/mtrr, or by its ioctl if @fd is not NULL: 0 or an errno */
-static int set_mtrr(__u64 base, __u64 bytes, int type, int *fd)
+/* By the ioctl: it goes when @fd is closed. 0 or an errno */
+static int ioctl_mtrr(__u64 base, __u64 bytes, int type, int *fd)
 {
 	struct mtrr_sentry entry = { .base = base, .size = bytes, .type = type };
-	char text[96];
 	int err;
 
-	if (!fd) {
-		snprintf(text, sizeof(text), "base=0x%llx size=0x%llx type=%s", base,
-			 bytes, type_name(type));
-		return write_file("/proc/mtrr", text);
-	}
 	*fd = open("/proc/mtrr", O_WRONLY);
 	if (*fd < 0)
 		return errno;
@@ -48,24 +42,6 @@ static int set_mtrr(__u64 base, __u64 bytes, int type, int *fd)
 	err = errno;
 	close(*fd);
 	return err;
-}
-
-/* The one that begins at @base: 0 or an errno */
-static int clear_mtrr(__u64 base)
-{
-	FILE *f = fopen("/proc/mtrr", "r");
-	char line[128], text[32], want[32];
-	int reg = -1;
-
-	if (!f)
-		return errno;
-	snprintf(want, sizeof(want), "base=0x%09llx", base);
-	while (fgets(line, sizeof(line), f))
-		if (strstr(line, want))
-			sscanf(line, "reg%d", &reg);
-	fclose(f);
-	snprintf(text, sizeof(text), "disable=%d", reg);
-	return reg < 0 ? ENOENT : write_file("/proc/mtrr", text);
 }
 
 struct bar {
@@ -115,7 +91,10 @@ static int add(struct bar *bar, __u64 offset, __u64 bytes, int type)
 	int err;
 
 	*r = (struct mtrr_range) { offset, bytes, type, -1 };
-	err = set_mtrr(bar->start + offset, bytes, type, bar->nr & 1 ? &r->fd : NULL);
+	if (bar->nr & 1)
+		err = ioctl_mtrr(bar->start + offset, bytes, type, &r->fd);
+	else
+		err = set_mtrr(bar->start + offset, bytes, type_name(type));
 	bar->nr += !err;
 	return err;
 }

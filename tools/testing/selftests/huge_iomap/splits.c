@@ -137,29 +137,24 @@ TEST_F_TIMEOUT(splits, under_load, 300)
 /* Each allocation of a split fails in turn: -ENOMEM, and nothing has changed. */
 TEST_F(splits, no_memory)
 {
-	char *page = self->area + 100 * SZ_2M + 7 * SZ_4K, text[16];
+	char *page = self->area + 100 * SZ_2M + 7 * SZ_4K;
+	int nth = open("/proc/self/fail-nth", O_RDWR);
 	const __u64 bytes = SZ_1G;
 	long tables, failed = 0;
-	int fd, err, n;
+	int err, left, n;
 
 	if (variant->vfio)
 		SKIP(return, "the leaves are split by the same code");
-	if (write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N") ||
-	    write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
-		SKIP(return, "no fail_page_alloc: CONFIG_FAIL_PAGE_ALLOC is not set");
-	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
 	for (n = 1; n < 100; n++) {
 		ASSERT_EQ(self->area, map_at(self->fd, self->base, self->area, 0, bytes));
 		tables = vm_pte("/proc/self/status");
-		fd = open("/proc/self/fail-nth", O_RDWR);
-		ASSERT_GE(fd, 0);
-		snprintf(text, sizeof(text), "%d", n);
-		ASSERT_EQ(strlen(text), pwrite(fd, text, strlen(text), 0));
+		ASSERT_TRUE(set_fail_nth(nth, n));
 		err = mprotect(page, SZ_4K, PROT_READ) ? errno : 0;
-		memset(text, 0, sizeof(text));
-		ASSERT_LT(0, pread(fd, text, sizeof(text) - 1, 0));
-		ASSERT_EQ(1, pwrite(fd, "0", 1, 0));
-		close(fd);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		ASSERT_GE(left, 0);
 		if (err) {
 			failed++;
 			EXPECT_EQ(ENOMEM, err);
@@ -173,9 +168,10 @@ TEST_F(splits, no_memory)
 		EXPECT_EQ(4 * tables_of_cut(self->max),
 			  vm_pte("/proc/self/status") - tables);
 		/* The count has not run out: no more allocations to fail. */
-		if (atoi(text))
+		if (left)
 			break;
 	}
+	close(nth);
 	EXPECT_GE(failed, tables_of_cut(self->max));
 	EXPECT_LT(n, 100);
 }

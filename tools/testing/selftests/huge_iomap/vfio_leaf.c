@@ -110,44 +110,28 @@ TEST_F(vfio_leaf, cut)
 }
 
 FIXTURE(vfio_type) {
-	char mtrr[32];		/* the base, as in /proc/mtrr */
+	__u64 mtrr;		/* its base, or 0 */
 };
 
 FIXTURE_SETUP(vfio_type)
 {
-	char text[96];
+	__u64 base = bar_start() + SZ_1G + SZ_1G / 2;
+	int err;
 
-	self->mtrr[0] = 0;
 	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
 		SKIP(return, "no vfio-pci: CONFIG_VFIO_PCI is not set");
-	snprintf(self->mtrr, sizeof(self->mtrr), "0x%llx",
-		 bar_start() + SZ_1G + SZ_1G / 2);
-	snprintf(text, sizeof(text), "base=%s size=0x200000 type=write-combining",
-		 self->mtrr);
-	if (write_file("/proc/mtrr", text)) {
-		self->mtrr[0] = 0;
-		SKIP(return, "no MTRR to set: %s", strerror(errno));
-	}
+	err = set_mtrr(base, SZ_2M, "write-combining");
+	if (err)
+		SKIP(return, "no MTRR to set: %s", strerror(err));
+	self->mtrr = base;
 	ASSERT_EQ(0, bind_to("vfio-pci"));
 }
 
 FIXTURE_TEARDOWN(vfio_type)
 {
-	FILE *f = fopen("/proc/mtrr", "r");
-	char line[128], text[32];
-	int reg;
-
-	if (!self->mtrr[0] || !f)
+	if (!self->mtrr)
 		return;
-	while (fgets(line, sizeof(line), f)) {
-		if (strstr(line, self->mtrr + 2) &&
-		    sscanf(line, "reg%d", &reg) == 1) {
-			snprintf(text, sizeof(text), "disable=%d", reg);
-			write_file("/proc/mtrr", text);
-			break;
-		}
-	}
-	fclose(f);
+	clear_mtrr(self->mtrr);
 	bind_to("\n");
 }
 

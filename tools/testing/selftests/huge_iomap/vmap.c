@@ -416,6 +416,29 @@ TEST_F(vmap, set_memory)
 	}
 }
 
+/* What is mapped read-only is, in leaves of all sizes. */
+TEST_F(vmap, read_only)
+{
+	int b = alloc_pages(self->fd, 10, 2, variant->folios);
+	struct test_huge_vmap_piece p = piece(b, 3, 2045, 1);
+	struct test_huge_vmap_map req = {
+		.pieces = (unsigned long)&p, .nr = 1, .how = variant->how, .prot_ro = 1,
+	};
+	struct test_huge_vmap_leaves l;
+	struct area a = { .nr = p.nr };
+
+	if (variant->how == THV_VM_MAP_RAM)
+		SKIP(return, "vm_map_ram() takes no protection");
+	ASSERT_GE(b, 0);
+	ASSERT_EQ(0, ioctl(self->fd, THV_MAP, &req));
+	a.handle = req.handle;
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
+	EXPECT_EQ(0, l.wrong + l.absent);
+	EXPECT_EQ(a.nr, l.readonly);
+	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THV_2M]);
+	EXPECT_EQ(0, unmap(self->fd, &a));
+}
+
 /* Read @bytes of kernel memory; false if kcore does not have them */
 static bool read_kcore(__u64 va, void *buf, size_t bytes)
 {
@@ -496,11 +519,9 @@ TEST_F(vmap, mtrr)
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
 	struct test_huge_vmap_pfns req = { .nr = 2048 };
 	struct test_huge_vmap_leaves l;
-	char text[96], line[128];
 	__u64 pfns[2048];
 	struct area a = {};
-	int reg = -1;
-	FILE *f;
+	int err;
 
 	ASSERT_GE(b, 0);
 	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
@@ -509,21 +530,12 @@ TEST_F(vmap, mtrr)
 	ASSERT_EQ(0, ioctl(self->fd, THV_PFNS, &req));
 	EXPECT_EQ(0, unmap(self->fd, &a));
 
-	snprintf(text, sizeof(text), "base=0x%llx size=0x1000 type=uncachable",
-		 pfns[600] * SZ_4K);
-	if (write_file("/proc/mtrr", text))
-		SKIP(return, "no MTRR to set: %s", strerror(errno));
-	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
+	err = set_mtrr(pfns[600] * SZ_4K, SZ_4K, "uncachable");
+	if (err)
+		SKIP(return, "no MTRR to set: %s", strerror(err));
+	EXPECT_EQ(0, map_pieces(self->fd, variant->how, &p, 1, &a));
 	EXPECT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
-	snprintf(text, sizeof(text), "%llx", pfns[600] * SZ_4K);
-	f = fopen("/proc/mtrr", "r");
-	ASSERT_NE(NULL, f);
-	while (fgets(line, sizeof(line), f))
-		if (strstr(line, text))
-			sscanf(line, "reg%d", &reg);
-	fclose(f);
-	snprintf(text, sizeof(text), "disable=%d", reg);
-	EXPECT_EQ(0, write_file("/proc/mtrr", text));
+	EXPECT_EQ(0, clear_mtrr(pfns[600] * SZ_4K));
 
 	EXPECT_EQ(0, l.wrong + l.absent);
 	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THV_2M]);
@@ -611,39 +623,32 @@ TEST_F_TIMEOUT(vmap, random, 900)
 /* Each allocation of a mapping fails in turn: nothing is mapped, or all. */
 TEST_F_TIMEOUT(vmap, no_memory, 300)
 {
-	int b = alloc_pages(self->fd, 9, 4, variant->folios), fd, err, n;
+	int b = alloc_pages(self->fd, 9, 4, variant->folios), err, left, n;
+	int nth = open("/proc/self/fail-nth", O_RDWR);
 	struct test_huge_vmap_piece p[] = {
 		piece(b, 0, BLOCK, 1), piece(b, 2047, 1536, -1),
 	};
 	struct area a = {};
 
 	ASSERT_GE(b, 0);
-	if (write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N") ||
-	    write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
-		SKIP(return, "no fail_page_alloc: CONFIG_FAIL_PAGE_ALLOC is not set");
-	write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
-	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
-	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
 	for (n = 1; n < 100; n++) {
-		char nth[8];
-
-		snprintf(nth, sizeof(nth), "%d", n);
-		fd = open("/proc/self/fail-nth", O_RDWR);
-		ASSERT_GE(fd, 0);
-		ASSERT_LT(0, write(fd, nth, strlen(nth)));
+		ASSERT_TRUE(set_fail_nth(nth, n));
 		err = map_pieces(self->fd, variant->how, p, 2, &a);
-		ASSERT_LT(0, read(fd, nth, sizeof(nth)));
-		write(fd, "0", 1);
-		close(fd);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		ASSERT_GE(left, 0);
 		if (!err) {
 			EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 0, a.nr));
 			EXPECT_EQ(0, unmap(self->fd, &a));
 		} else {
 			EXPECT_EQ(ENOMEM, err);
 		}
-		if (nth[0] != '0')
+		if (left)
 			break;
 	}
+	close(nth);
 	EXPECT_GT(n, 3);
 	EXPECT_LT(n, 100);
 }
@@ -652,7 +657,6 @@ FIXTURE(vmap_pfn) {
 	int fd;
 	int max;
 	__u64 bar;			/* pfn */
-	__u64 nr;
 };
 
 FIXTURE_SETUP(vmap_pfn)
@@ -666,7 +670,6 @@ FIXTURE_SETUP(vmap_pfn)
 	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
 	close(fd);
 	self->bar = bar.start / SZ_4K;
-	self->nr = bar.bytes / SZ_4K;
 	self->max = max_leaf();
 }
 
