@@ -3,13 +3,14 @@
 
 export LINUX_TARBALL ACCEL BAR JOBS T
 
-.PHONY: help demo test test-debug upstream bench check check-bisect tree kernel export shell apply cc clean
+.PHONY: help demo test test-debug upstream selfcheck bench check check-bisect tree kernel export shell apply cc clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (25 minutes)"
 	@echo "make test         all tests in the VM (25 minutes from nothing); T=ioremap: only that"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
+	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series: the same?"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
 	@echo "make check-bisect build and boot after each patch"
@@ -51,6 +52,9 @@ upstream: tree
 	@scripts/kernel series
 	@scripts/kernel base
 	@scripts/upstream
+
+selfcheck: tree
+	@scripts/selfcheck
 
 bench: tree
 	@scripts/kernel series

@@ -29,6 +29,7 @@
 #include <linux/vmalloc.h>
 #include <linux/xarray.h>
 
+#include <asm/memtype.h>
 #include <asm/set_memory.h>
 #include <asm/timex.h>
 
@@ -47,6 +48,10 @@ struct thi_mapping {
 static DEFINE_MUTEX(thi_lock);
 static DEFINE_XARRAY_ALLOC(thi_mappings);
 static struct pci_dev *thi_pdev;
+
+/* Two pages of RAM, and whose they are */
+static unsigned long thi_ram;
+static struct file *thi_ram_owner;
 
 static void __iomem *thi_do_map(u64 offset, u64 bytes, u32 how)
 {
@@ -128,10 +133,17 @@ struct thi_entry {
 	unsigned long next;	/* first address behind it */
 	enum test_huge_iomap_leaf leaf;
 	unsigned int tables;	/* PMD and PTE tables that the walk meets here first */
-	bool present;
+	bool present, writable;
 	phys_addr_t phys;
 	unsigned int type;
 };
+
+/* Which entry of the PAT the bits of a 4 KiB entry mean */
+static unsigned int thi_pat_index(pgprotval_t prot)
+{
+	return (prot & _PAGE_PWT ? 1 : 0) | (prot & _PAGE_PCD ? 2 : 0) |
+	       (prot & _PAGE_PAT ? 4 : 0);
+}
 
 /* Read the entry for @va in a walk that began at @start. */
 static void thi_read_entry(struct thi_entry *e, unsigned long va,
@@ -162,6 +174,7 @@ static void thi_read_entry(struct thi_entry *e, unsigned long va,
 	if (!e->present)
 		return;
 
+	e->writable = pte_flags(*pte) & _PAGE_RW;
 	if (size == PAGE_SIZE) {
 		prot = pte_flags(*pte);
 		e->phys = PFN_PHYS(pte_pfn(*pte));
@@ -171,8 +184,7 @@ static void thi_read_entry(struct thi_entry *e, unsigned long va,
 		e->phys = (pte_val(*pte) & PTE_PFN_MASK & ~(size - 1)) +
 			  (va & (size - 1));
 	}
-	e->type = (prot & _PAGE_PWT ? 1 : 0) | (prot & _PAGE_PCD ? 2 : 0) |
-		  (prot & _PAGE_PAT ? 4 : 0);
+	e->type = thi_pat_index(prot);
 }
 
 static long thi_bar(void __user *arg)
@@ -345,6 +357,113 @@ static long thi_access(unsigned int cmd, void __user *arg)
 	return 0;
 }
 
+static long thi_change(void __user *arg)
+{
+	struct test_huge_iomap_change req;
+	struct thi_mapping *m;
+	unsigned long start;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad || !PAGE_ALIGNED(req.offset))
+		return -EINVAL;
+	m = xa_load(&thi_mappings, req.handle);
+	if (!m)
+		return -ENOENT;
+	if (!req.nr || req.offset > m->bytes ||
+	    req.nr > (m->bytes - req.offset) >> PAGE_SHIFT)
+		return -EINVAL;
+
+	start = (unsigned long)m->addr + req.offset;
+	switch (req.what) {
+	case THI_SET_UC:
+		return set_memory_uc(start, req.nr);
+	case THI_SET_WC:
+		return set_memory_wc(start, req.nr);
+	case THI_SET_WB:
+		return set_memory_wb(start, req.nr);
+	case THI_SET_RO:
+		return set_memory_ro(start, req.nr);
+	case THI_SET_RW:
+		return set_memory_rw(start, req.nr);
+	case THI_VUNMAP:
+		vunmap_range(start, start + ((unsigned long)req.nr << PAGE_SHIFT));
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static long thi_page(void __user *arg)
+{
+	struct test_huge_iomap_page req;
+	struct thi_mapping *m;
+	struct thi_entry e;
+	unsigned long va;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	m = xa_load(&thi_mappings, req.handle);
+	if (!m)
+		return -ENOENT;
+	if (req.pad || req.offset >= m->bytes)
+		return -EINVAL;
+	va = ((unsigned long)m->addr + req.offset) & PAGE_MASK;
+	thi_read_entry(&e, va, va);
+	req.leaf = e.leaf;
+	req.present = e.present;
+	req.type = e.present ? e.type : 0;
+	req.writable = e.present && e.writable;
+	req.wrong = e.present && e.phys != ((m->phys + req.offset) & PAGE_MASK);
+	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
+static bool thi_has_type(unsigned long va, int nr, unsigned int type)
+{
+	for (int i = 0; i < nr; i++) {
+		const unsigned long addr = va + i * PAGE_SIZE;
+		struct thi_entry e;
+
+		thi_read_entry(&e, addr, addr);
+		if (!e.present || e.type != type)
+			return false;
+		/* The direct map follows. */
+		thi_read_entry(&e, (unsigned long)page_address(vmalloc_to_page((void *)addr)),
+			       addr);
+		if (!e.present || e.type != type)
+			return false;
+	}
+	return true;
+}
+
+static long thi_vmalloc(void)
+{
+	const unsigned int wc = pat_enabled() ? THI_WC : THI_UC_MINUS;
+	const int nr = 8;
+	unsigned long va = (unsigned long)vmalloc(nr * PAGE_SIZE);
+	long err = -EBADE;
+
+	if (!va)
+		return -ENOMEM;
+	if (set_memory_wc(va + 2 * PAGE_SIZE, 3) ||
+	    !thi_has_type(va, 2, THI_WB) ||
+	    !thi_has_type(va + 2 * PAGE_SIZE, 3, wc) ||
+	    !thi_has_type(va + 5 * PAGE_SIZE, 3, THI_WB))
+		goto out;
+	/* These have a type already; beyond the area */
+	if (pat_enabled() && set_memory_uc(va + PAGE_SIZE, 2) != -EBUSY)
+		goto out;
+	if (!thi_has_type(va, 2, THI_WB) ||
+	    set_memory_uc(va, nr + 1) != -EINVAL)
+		goto out;
+	if (!set_memory_wb(va + 2 * PAGE_SIZE, 3) && thi_has_type(va, nr, THI_WB))
+		err = 0;
+out:
+	if (err)
+		set_memory_wb(va, nr);
+	vfree((void *)va);
+	return err;
+}
+
 static long thi_bad_ranges(void)
 {
 	resource_size_t phys = pci_resource_start(thi_pdev, THI_BAR_NR);
@@ -408,9 +527,44 @@ static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 	return err;
 }
 
+static long thi_ram_type(struct file *file, void __user *arg)
+{
+	struct test_huge_iomap_ram req;
+	unsigned long addr;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.pad || req.first > 2 || req.nr > 2 - req.first)
+		return -EINVAL;
+	if (!thi_ram) {
+		thi_ram = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
+		if (!thi_ram)
+			return -ENOMEM;
+		thi_ram_owner = file;
+	}
+	if (thi_ram_owner != file)
+		return -EBUSY;
+	req.phys = __pa(thi_ram);
+	if (copy_to_user(arg, &req, sizeof(req)))
+		return -EFAULT;
+	if (!req.nr)
+		return 0;
+	addr = thi_ram + req.first * PAGE_SIZE;
+	switch (req.what) {
+	case THI_SET_UC:
+		return set_memory_uc(addr, req.nr);
+	case THI_SET_WC:
+		return set_memory_wc(addr, req.nr);
+	case THI_SET_WB:
+		return set_memory_wb(addr, req.nr);
+	}
+	return -EINVAL;
+}
+
 /* The leaf at @addr: its size index and if it is present and writable. */
 static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
-				   int *leaf, bool *present, bool *write)
+				   int *leaf, bool *present, bool *write,
+				   pgprot_t *prot)
 {
 	pgd_t *pgd = pgd_offset(mm, addr);
 	p4d_t *p4d;
@@ -429,6 +583,7 @@ static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
 		*leaf = THI_1G;
 		*present = pud_val(*pud) & _PAGE_PRESENT;
 		*write = pud_write(*pud);
+		*prot = pgprot_large_2_4k(__pgprot(pud_flags(*pud)));
 		return PUD_SIZE;
 	}
 	pmd = pmd_offset(pud, addr);
@@ -436,12 +591,14 @@ static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
 		*leaf = THI_2M;
 		*present = pmd_val(*pmd) & _PAGE_PRESENT;
 		*write = pmd_write(*pmd);
+		*prot = pgprot_large_2_4k(__pgprot(pmd_flags(*pmd)));
 		return PMD_SIZE;
 	}
 	pte = pte_offset_kernel(pmd, addr);
 	*leaf = THI_4K;
 	*present = pte_val(*pte) & _PAGE_PRESENT;
 	*write = pte_write(*pte);
+	*prot = __pgprot(pte_flags(*pte));
 	return PAGE_SIZE;
 }
 
@@ -449,22 +606,30 @@ static long thi_user(void __user *arg)
 {
 	struct test_huge_iomap_user req;
 	unsigned long addr, end, size;
-	bool present, write;
+	bool present, write, any = false;
+	pgprot_t prot;
 	int leaf;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
 	memset(req.leaf_bytes, 0, sizeof(req.leaf_bytes));
 	req.writable = 0;
+	req.type = 0;
 	/* The tests leave their own mappings alone while they ask. */
 	mmap_read_lock(current->mm);
 	for (addr = req.addr; addr < req.addr + req.bytes; addr = end) {
-		size = thi_user_leaf(current->mm, addr, &leaf, &present, &write);
+		size = thi_user_leaf(current->mm, addr, &leaf, &present, &write,
+				     &prot);
 		end = min(ALIGN_DOWN(addr, size) + size, req.addr + req.bytes);
 		if (!present)
 			continue;
 		req.leaf_bytes[leaf] += end - addr;
 		req.writable += write ? end - addr : 0;
+		if (!any)
+			req.type = thi_pat_index(pgprot_val(prot));
+		else if (req.type != thi_pat_index(pgprot_val(prot)))
+			req.type = THI_MIXED;
+		any = true;
 	}
 	mmap_read_unlock(current->mm);
 	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
@@ -537,6 +702,14 @@ static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 		return thi_zap(file, arg);
 	case THI_REVOKE:
 		return thi_revoke(arg);
+	case THI_CHANGE:
+		return thi_change(arg);
+	case THI_PAGE:
+		return thi_page(arg);
+	case THI_VMALLOC:
+		return thi_vmalloc();
+	case THI_RAM:
+		return thi_ram_type(file, arg);
 	case THI_BAD_RANGES:
 		return thi_bad_ranges();
 	}
@@ -556,6 +729,12 @@ static void thi_unmap_all(struct file *owner)
 		thi_do_unmap(m->addr, m->how);
 		kfree(m);
 	}
+	if (!thi_ram || (owner && owner != thi_ram_owner))
+		return;
+	/* What is WB already stays. */
+	set_memory_wb(thi_ram, 2);
+	free_pages(thi_ram, 1);
+	thi_ram = 0;
 }
 
 static int thi_release(struct inode *inode, struct file *file)

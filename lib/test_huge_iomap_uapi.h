@@ -119,12 +119,15 @@ struct test_huge_iomap_zap {
  * What maps [addr, addr + bytes) of the caller.
  * @leaf_bytes: bytes by leaf size
  * @writable: bytes that can be written to
+ * @type: memory type
  */
 struct test_huge_iomap_user {
 	__u64	addr;
 	__u64	bytes;
 	__u64	leaf_bytes[THI_NR_LEAF];	/* out */
 	__u64	writable;			/* out */
+	__u32	type;				/* out */
+	__u32	pad;				/* 0 */
 };
 
 /*
@@ -136,6 +139,49 @@ struct test_huge_iomap_revoke {
 	__u64	bytes;
 	__s32	fd;
 	__u32	pad;			/* 0 */
+};
+
+/* What to do with a part of a mapping */
+enum test_huge_iomap_what {
+	THI_SET_UC,
+	THI_SET_WC,
+	THI_SET_WB,
+	THI_SET_RO,
+	THI_SET_RW,
+	THI_VUNMAP,			/* with vunmap_range() */
+	THI_NR_WHAT,
+};
+
+/* Do it to @nr pages from @offset on, in bytes */
+struct test_huge_iomap_change {
+	__u32	handle;
+	__u32	what;
+	__u64	offset;
+	__u32	nr;
+	__u32	pad;			/* 0 */
+};
+
+/*
+ * Change the type of pages of RAM: of @nr pages, 2 at most, from the @first on, of the
+ * two that the file has. They are WB again when it is closed.
+ */
+struct test_huge_iomap_ram {
+	__u32	what;			/* THI_SET_UC, THI_SET_WC, THI_SET_WB */
+	__u32	first;
+	__u32	nr;			/* 0: just tell the address */
+	__u32	pad;			/* 0 */
+	__u64	phys;			/* out: of the first of the two */
+};
+
+/* The leaf that maps @offset of a mapping. Its address is checked, if it is present. */
+struct test_huge_iomap_page {
+	__u32	handle;
+	__u32	leaf;			/* out */
+	__u64	offset;
+	__u32	type;			/* out */
+	__u8	present, writable;	/* out */
+	__u8	wrong;			/* out */
+	__u8	pad;			/* 0 */
 };
 
 #define THI_BAR		_IOR('I', 0x00, struct test_huge_iomap_bar)
@@ -154,6 +200,11 @@ struct test_huge_iomap_revoke {
 #define THI_ZAP		_IOW('I', 0x0a, struct test_huge_iomap_zap)
 #define THI_USER	_IOWR('I', 0x0b, struct test_huge_iomap_user)
 #define THI_REVOKE	_IOW('I', 0x0c, struct test_huge_iomap_revoke)
+#define THI_CHANGE	_IOW('I', 0x0d, struct test_huge_iomap_change)
+#define THI_PAGE	_IOWR('I', 0x0e, struct test_huge_iomap_page)
+/* Change the type of a part of a vmalloc(): fails if that is not what it should be */
+#define THI_VMALLOC	_IO('I', 0x0f)
+#define THI_RAM		_IOWR('I', 0x10, struct test_huge_iomap_ram)
 
 /*
  * mmap() maps the BAR from the offset on, uncached. With an offset of THI_PIECES

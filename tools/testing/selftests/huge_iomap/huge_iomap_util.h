@@ -123,7 +123,8 @@ static inline int max_leaf(void)
 	/* CONFIG_HUGE_IOMAP is not set. */
 	if (!read_line(LIMIT, limit, sizeof(limit)))
 		return THI_4K;
-	if (!strcmp(limit, "4K"))
+	/* Without MTRRs nobody knows what types the memory has. */
+	if (!strcmp(limit, "4K") || !file_has("/proc/cpuinfo", " mtrr "))
 		return THI_4K;
 	if (!strcmp(limit, "2M") || !file_has("/proc/cpuinfo", " pdpe1gb"))
 		return THI_2M;
@@ -260,6 +261,23 @@ static inline int thi_leaves(int fd, __u32 handle,
 {
 	*leaves = (struct test_huge_iomap_leaves) { .handle = handle };
 	return ioctl(fd, THI_LEAVES, leaves) ? -errno : 0;
+}
+
+/* 0, or a negative errno */
+static inline int thi_change(int fd, __u32 handle, int what, __u64 offset, __u32 nr)
+{
+	struct test_huge_iomap_change change = {
+		.handle = handle, .what = what, .offset = offset, .nr = nr,
+	};
+
+	return ioctl(fd, THI_CHANGE, &change) ? -errno : 0;
+}
+
+static inline int thi_page(int fd, __u32 handle, __u64 offset,
+			   struct test_huge_iomap_page *page)
+{
+	*page = (struct test_huge_iomap_page) { .handle = handle, .offset = offset };
+	return ioctl(fd, THI_PAGE, page) ? -errno : 0;
 }
 
 static inline int thi_write(int fd, __u32 handle, __u64 offset,

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Memory types: no huge leaf reaches over MTRRs of different types, and where they
- * are the same the leaves are as large as ever.
+ * are the same the leaves are as large as ever. MTRRs cannot be changed so that a
+ * leaf which may be live gets two types.
  */
 #include "huge_iomap_user.h"
 
 #include <asm/mtrr.h>
+#include <sys/klog.h>
+#include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
@@ -308,6 +311,382 @@ TEST_F(mtrr, fixed_ranges)
 	}
 	munmap(area, 4 * SZ_2M);
 	close(mem);
+}
+
+/* MTRRs that change under mappings */
+
+/* Which mappings are live, and by which leaf size at most */
+struct live {
+	bool kernel, user;
+	int max;
+	struct test_huge_iomap_map map;
+};
+
+static bool map_live(struct bar *bar, struct live *live, bool kernel)
+{
+	live->max = max_leaf();
+	if (kernel)
+		live->kernel = !thi_map(bar->fd, THI_IOREMAP, 0, MAPPED, &live->map);
+	else
+		live->user = map_at(bar->res, 0, bar->area, 0, MAPPED) != MAP_FAILED;
+	return kernel ? live->kernel : live->user;
+}
+
+static bool unmap_live(struct bar *bar, struct live *live)
+{
+	struct test_huge_iomap_unmap unmap;
+	bool ok = true;
+
+	if (live->kernel)
+		ok = !thi_unmap(bar->fd, live->map.handle, &unmap);
+	if (live->user)
+		ok = ok && !munmap(bar->area, MAPPED);
+	live->kernel = false;
+	live->user = false;
+	return ok;
+}
+
+/* The block around @at has one type now, and would have several. */
+static bool cuts_block(struct bar *now, struct bar *then, __u64 at, __u64 size)
+{
+	const __u64 block = at & ~(size - 1);
+
+	return at < MAPPED && block != at && is_uniform(now, block, size) &&
+	       !is_uniform(then, block, size);
+}
+
+/* What a change should return if all blocks are mapped by leaves of up to @max */
+static int expected(struct bar *now, struct bar *then, int max)
+{
+	static const __u64 sizes[] = { SZ_4K, SZ_2M, SZ_1G };
+	bool cut = false;
+
+	/* Types change where an MTRR begins or ends. */
+	for (int leaf = THI_2M; leaf <= max; leaf++) {
+		for (int i = 0; i < now->nr + then->nr; i++) {
+			const struct mtrr_range *r = i < now->nr ?
+				&now->range[i] : &then->range[i - now->nr];
+			const __u64 start = r->offset, end = start + r->bytes;
+
+			cut |= cuts_block(now, then, start, sizes[leaf]) ||
+			       cuts_block(now, then, end, sizes[leaf]);
+		}
+	}
+	return cut ? EBUSY : 0;
+}
+
+static int live_max(const struct live *live)
+{
+	return live->kernel || live->user ? live->max : THI_4K;
+}
+
+static int expect_add(struct bar *bar, const struct live *live, __u64 offset,
+		      __u64 bytes, int type)
+{
+	struct bar then = *bar;
+
+	then.range[then.nr++] = (struct mtrr_range) { offset, bytes, type, -1 };
+	return expected(bar, &then, live_max(live));
+}
+
+static int expect_del(struct bar *bar, const struct live *live, int i)
+{
+	struct bar then = *bar;
+
+	then.range[i] = then.range[--then.nr];
+	return expected(bar, &then, live_max(live));
+}
+
+/* By base and length. 0 or an errno */
+static int kill_mtrr(__u64 base, __u64 bytes)
+{
+	struct mtrr_sentry entry = { .base = base, .size = bytes };
+	int fd = open("/proc/mtrr", O_WRONLY);
+	int err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (ioctl(fd, MTRRIOC_KILL_ENTRY, &entry) < 0)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+/* A type that memory in no MTRR does not have */
+static int other_type(const struct bar *bar)
+{
+	return bar->type == UC ? WC : UC;
+}
+
+TEST_F(mtrr, live)
+{
+	static const struct { __u64 offset, bytes; } change[] = {
+		{ SZ_1G, SZ_4K }, { SZ_1G + SZ_2M, SZ_2M }, { SZ_1G + SZ_1M, SZ_1M },
+		{ SZ_1G, SZ_1G }, { 2 * SZ_1G, 2 * SZ_1G }, { 0, SZ_1G / 2 },
+		{ 0, 16 * SZ_1G }, { MAPPED, SZ_4K }, { MAPPED, 4 * SZ_1G },
+		{ MAPPED - SZ_4K, SZ_4K }, { MAPPED - SZ_2M, SZ_2M },
+	};
+	struct bar *bar = &self->bar;
+	int refused = 0, allowed = 0;
+
+	for (int kernel = 0; kernel < 2; kernel++) {
+		struct live live = {};
+
+		ASSERT_TRUE(map_live(bar, &live, kernel));
+		for (int i = 0; i < ARRAY_SIZE(change); i++) {
+			const __u64 offset = change[i].offset, bytes = change[i].bytes;
+			const int type = other_type(bar);
+			int want = expect_add(bar, &live, offset, bytes, type);
+
+			EXPECT_EQ(want, set_mtrr(bar->start + offset, bytes,
+						 type_name(type))) {
+				TH_LOG("%#llx at %#llx", bytes, offset);
+			}
+			if (want)
+				refused++;
+			else
+				allowed += !clear_mtrr(bar->start + offset);
+		}
+		ASSERT_TRUE(unmap_live(bar, &live));
+		/* All of it may change now. */
+		for (int i = 0; i < ARRAY_SIZE(change); i++) {
+			const __u64 base = bar->start + change[i].offset;
+
+			EXPECT_EQ(0, set_mtrr(base, change[i].bytes,
+					      type_name(other_type(bar))));
+			EXPECT_EQ(0, clear_mtrr(base));
+		}
+	}
+	/* Whole blocks of the largest leaf, and what is not mapped */
+	EXPECT_GE(allowed, 2 * 5);
+	EXPECT_EQ(2 * ARRAY_SIZE(change), allowed + refused);
+	EXPECT_EQ(bar->max >= THI_2M, refused >= 2 * 3);
+}
+
+/* Each of the ioctls, and the end of a file whose MTRR has to stay */
+TEST_F(mtrr, live_ioctl)
+{
+	struct bar *bar = &self->bar;
+	const int want = bar->max >= THI_2M ? EBUSY : 0;
+	const __u64 base = bar->start + SZ_1G;
+	struct mtrr_sentry entry = {
+		.base = base, .size = SZ_4K, .type = other_type(bar),
+	};
+	struct mtrr_sentry pages = {
+		.base = base / SZ_4K, .size = 1, .type = other_type(bar),
+	};
+	const struct { unsigned long cmd; struct mtrr_sentry *arg; } add[] = {
+		{ MTRRIOC_ADD_ENTRY, &entry }, { MTRRIOC_SET_ENTRY, &entry },
+		{ MTRRIOC_ADD_PAGE_ENTRY, &pages }, { MTRRIOC_SET_PAGE_ENTRY, &pages },
+	};
+	struct live live = {};
+	int fd;
+
+	ASSERT_TRUE(map_live(bar, &live, true));
+	for (int i = 0; i < ARRAY_SIZE(add); i++) {
+		fd = open("/proc/mtrr", O_WRONLY);
+		ASSERT_GE(fd, 0);
+		errno = 0;
+		EXPECT_EQ(want, ioctl(fd, add[i].cmd, add[i].arg) < 0 ? errno : 0);
+		close(fd);
+		if (!want)
+			kill_mtrr(base, SZ_4K);
+	}
+	ASSERT_TRUE(unmap_live(bar, &live));
+
+	/* UC over all hides what is in it, until it goes. */
+	ASSERT_EQ(0, ioctl_mtrr(bar->start, 2 * SZ_1G, UC, &fd));
+	ASSERT_EQ(0, set_mtrr(base, SZ_4K, "write-combining"));
+	ASSERT_TRUE(map_live(bar, &live, true));
+	EXPECT_EQ(want, kill_mtrr(bar->start, 2 * SZ_1G));
+	close(fd);
+	if (want) {
+		ASSERT_TRUE(unmap_live(bar, &live));
+		/* It is still there, and goes now. */
+		EXPECT_EQ(0, kill_mtrr(bar->start, 2 * SZ_1G));
+	} else {
+		ASSERT_TRUE(unmap_live(bar, &live));
+	}
+	EXPECT_EQ(EINVAL, kill_mtrr(bar->start, 2 * SZ_1G));
+	EXPECT_EQ(0, clear_mtrr(base));
+}
+
+/* The newest line of the kernel's log that has @word, "" if none */
+static void last_message(const char *word, char *line, size_t len)
+{
+	static char log[1 << 20];
+	int n = klogctl(3, log, sizeof(log) - 1);
+
+	line[0] = 0;
+	log[n < 0 ? 0 : n] = 0;
+	for (char *p = strtok(log, "\n"); p; p = strtok(NULL, "\n"))
+		if (strstr(p, word))
+			snprintf(line, len, "%s", p);
+}
+
+TEST_F(mtrr, live_message)
+{
+	struct bar *bar = &self->bar;
+	char range[64], owner[64], line[256];
+
+	if (bar->max == THI_4K)
+		SKIP(return, "nothing is refused: no huge leaves");
+	snprintf(range, sizeof(range), "[mem %#010llx-%#010llx]",
+		 (unsigned long long)bar->start,
+		 (unsigned long long)bar->start + MAPPED - 1);
+	for (int kernel = 0; kernel < 2; kernel++) {
+		struct live live = {};
+
+		ASSERT_TRUE(map_live(bar, &live, kernel));
+		EXPECT_EQ(EBUSY, set_mtrr(bar->start, SZ_4K, type_name(other_type(bar))));
+		ASSERT_TRUE(unmap_live(bar, &live));
+		last_message("may have huge leaves", line, sizeof(line));
+		if (kernel)
+			snprintf(owner, sizeof(owner), "by thi_");
+		else
+			snprintf(owner, sizeof(owner), "by memtype[%d]", getpid());
+		EXPECT_NE(NULL, strstr(line, range)) TH_LOG("%s", line);
+		EXPECT_NE(NULL, strstr(line, owner)) TH_LOG("%s", line);
+	}
+}
+
+/* The limit when the mapping was made counts. */
+TEST_F(mtrr, live_limit)
+{
+	struct bar *bar = &self->bar;
+	char saved[16];
+
+	if (bar->max < THI_1G)
+		SKIP(return, "no leaves of 1 GiB");
+	ASSERT_TRUE(read_line(LIMIT, saved, sizeof(saved)));
+	for (int max = THI_4K; max <= THI_1G; max++) {
+		const int other = other_type(bar);
+		struct live live = {};
+		int in_2m, in_1g;
+
+		ASSERT_EQ(0, write_file(LIMIT, leaf_names[max]));
+		ASSERT_TRUE(map_live(bar, &live, true));
+		ASSERT_EQ(0, write_file(LIMIT, saved));
+		in_2m = set_mtrr(bar->start + SZ_1G, SZ_4K, type_name(other));
+		if (!in_2m)
+			clear_mtrr(bar->start + SZ_1G);
+		in_1g = set_mtrr(bar->start + SZ_1G, SZ_2M, type_name(other));
+		if (!in_1g)
+			clear_mtrr(bar->start + SZ_1G);
+		ASSERT_TRUE(unmap_live(bar, &live));
+		EXPECT_EQ(max >= THI_2M ? EBUSY : 0, in_2m);
+		EXPECT_EQ(max >= THI_1G ? EBUSY : 0, in_1g);
+	}
+}
+
+/* A child's mapping keeps the range. */
+TEST_F(mtrr, live_fork)
+{
+	struct bar *bar = &self->bar;
+	const char *type = type_name(other_type(bar));
+	struct live live = {};
+	pid_t child;
+
+	if (bar->max == THI_4K)
+		SKIP(return, "nothing is refused: no huge leaves");
+	ASSERT_TRUE(map_live(bar, &live, false));
+	child = fork();
+	ASSERT_GE(child, 0);
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	ASSERT_TRUE(unmap_live(bar, &live));
+	EXPECT_EQ(EBUSY, set_mtrr(bar->start, SZ_4K, type));
+	kill(child, SIGKILL);
+	ASSERT_EQ(child, waitpid(child, NULL, 0));
+	EXPECT_EQ(0, set_mtrr(bar->start, SZ_4K, type));
+	EXPECT_EQ(0, clear_mtrr(bar->start));
+}
+
+static __u64 pick(__u64 n)
+{
+	static __u64 state = 0x9e3779b97f4a7c15;
+
+	state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (state >> 33) % n;
+}
+
+/* May this be added next to the others, by the rules that 7.3 has? */
+static bool is_valid(const struct bar *bar, __u64 offset, __u64 bytes, int type)
+{
+	for (int i = 0; i < bar->nr; i++) {
+		const struct mtrr_range *r = &bar->range[i];
+
+		if (offset >= r->offset + r->bytes || r->offset >= offset + bytes)
+			continue;
+		if (type == r->type || (type != UC && r->type != UC))
+			return false;
+	}
+	return true;
+}
+
+TEST_F_TIMEOUT(mtrr, live_random, 120)
+{
+	static const int types[] = { UC, WC, WT, WB };
+	struct bar *bar = &self->bar;
+	struct live live = {};
+	int refused = 0, changed = 0;
+	char saved[16] = "";
+
+	read_line(LIMIT, saved, sizeof(saved));
+	for (int n = 0; n < 600; n++) {
+		if (!pick(8)) {
+			ASSERT_TRUE(unmap_live(bar, &live));
+			if (saved[0])
+				write_file(LIMIT, leaf_names[pick(bar->max + 1)]);
+			if (pick(4))
+				ASSERT_TRUE(map_live(bar, &live, pick(2)));
+			if (saved[0])
+				ASSERT_EQ(0, write_file(LIMIT, saved));
+		}
+		if (bar->nr == MAX_MTRR || (bar->nr && !pick(3))) {
+			const int i = pick(bar->nr);
+			struct mtrr_range *r = &bar->range[i];
+			int want = expect_del(bar, &live, i);
+			int got = kill_mtrr(bar->start + r->offset, r->bytes);
+
+			ASSERT_EQ(want, got) TH_LOG("%d: del %#llx at %#llx", n,
+						    r->bytes, r->offset);
+			if (!got)
+				*r = bar->range[--bar->nr];
+			refused += !!got;
+			changed += !got;
+			/* One that cannot go, as long as this is mapped */
+			if (got && bar->nr == MAX_MTRR)
+				ASSERT_TRUE(unmap_live(bar, &live));
+		} else {
+			const __u64 bytes = SZ_4K << pick(20);
+			const __u64 offset = pick(2 * MAPPED / bytes) * bytes;
+			const int type = types[pick(4)];
+			int want, got;
+
+			if (!is_valid(bar, offset, bytes, type))
+				continue;
+			want = expect_add(bar, &live, offset, bytes, type);
+			got = set_mtrr(bar->start + offset, bytes, type_name(type));
+			ASSERT_EQ(want, got) TH_LOG("%d: %s %#llx at %#llx", n,
+						    type_name(type), bytes, offset);
+			if (!got)
+				bar->range[bar->nr++] =
+					(struct mtrr_range) { offset, bytes, type, -1 };
+			refused += !!got;
+			changed += !got;
+		}
+	}
+	ASSERT_TRUE(unmap_live(bar, &live));
+	while (bar->nr) {
+		struct mtrr_range *r = &bar->range[--bar->nr];
+
+		EXPECT_EQ(0, kill_mtrr(bar->start + r->offset, r->bytes));
+	}
+	EXPECT_GT(changed, 100);
+	EXPECT_EQ(bar->max >= THI_2M, refused > 30);
 }
 
 TEST_HARNESS_MAIN

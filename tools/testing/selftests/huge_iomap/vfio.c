@@ -91,6 +91,91 @@ static long touch(char *va, __u64 offset, __u64 bytes, bool write)
 	return faults() - before;
 }
 
+/* The memory type of [va, va + bytes): a THI_ constant, THI_MIXED, or -1 on error */
+static int dump_type(void *va, __u64 bytes)
+{
+	const __u64 from = (unsigned long)va, to = from + bytes;
+	FILE *f = fopen(PAGE_TABLES, "r");
+	char *line = NULL;
+	int type = -1;
+	size_t len = 0;
+
+	if (!f)
+		return -1;
+	while (getline(&line, &len, f) > 0) {
+		unsigned long long s, e;
+		int t;
+
+		if (sscanf(line, "0x%llx-0x%llx", &s, &e) != 2 || e <= from || s >= to ||
+		    (!strstr(line, " RW ") && !strstr(line, " ro ")))
+			continue;
+		t = (strstr(line, " PWT ") ? 1 : 0) + (strstr(line, " PCD ") ? 2 : 0) +
+		    (strstr(line, " PAT ") ? 4 : 0);
+		type = type < 0 || type == t ? t : THI_MIXED;
+	}
+	free(line);
+	fclose(f);
+	return type;
+}
+
+/* What has the BAR mapped when the device is opened decides; later, the device does. */
+TEST_F(vfio, alias)
+{
+	char *other = self->area + 2 * SZ_1G;
+	int wc = open(PCI_DEVICE "/resource2_wc", O_RDWR);
+
+	if (wc < 0)
+		SKIP(return, "no PAT: types are not tracked");
+	ASSERT_EQ(self->area, map_region(self->area, SZ_1G, SZ_1G, MAP_FIXED));
+	touch(self->area, 0, SZ_1G, false);
+	ASSERT_EQ(other, map_at(wc, SZ_1G, other, 0, SZ_2M));
+	EXPECT_EQ(THI_UC_MINUS, dump_type(self->area, SZ_1G));
+	EXPECT_EQ(THI_UC_MINUS, dump_type(other, SZ_2M));
+	ASSERT_EQ(0, munmap(self->area, SZ_1G));
+	ASSERT_EQ(0, munmap(other, SZ_2M));
+	close_vfio(&self->fd);
+
+	ASSERT_EQ(other, map_at(wc, SZ_1G, other, 0, SZ_2M));
+	EXPECT_EQ(THI_WC, dump_type(other, SZ_2M));
+	ASSERT_TRUE(variant->group ? open_group(&self->fd) : open_cdev(&self->fd));
+	ASSERT_EQ(self->area, map_region(self->area, SZ_1G, SZ_1G, MAP_FIXED));
+	touch(self->area, 0, SZ_1G, false);
+	EXPECT_EQ(THI_WC, dump_type(self->area, SZ_1G));
+	ASSERT_EQ(0, munmap(other, SZ_2M));
+	close(wc);
+}
+
+static int change_mtrr(__u64 base)
+{
+	/* Which of the two is another type than that around it is not known here. */
+	int uc = set_mtrr(base, SZ_4K, "uncachable");
+	int wc;
+
+	if (!uc)
+		clear_mtrr(base);
+	wc = set_mtrr(base, SZ_4K, "write-combining");
+	if (!wc)
+		clear_mtrr(base);
+	return uc ?: wc;
+}
+
+/* Faults install leaves at any time: the MTRRs stay while the device is open. */
+TEST_F(vfio, mtrr)
+{
+	const int want = self->max >= THI_2M ? EBUSY : 0;
+
+	if (access("/proc/mtrr", W_OK))
+		SKIP(return, "no MTRRs");
+	EXPECT_EQ(want, change_mtrr(self->bar + SZ_1G));
+	ASSERT_EQ(self->area, map_region(self->area, AREA, 0, MAP_FIXED));
+	touch(self->area, 0, AREA, false);
+	EXPECT_EQ(want, change_mtrr(self->bar + SZ_1G));
+	ASSERT_EQ(0, munmap(self->area, AREA));
+	close_vfio(&self->fd);
+	self->fd = (struct vfio) { -1, -1, -1 };
+	EXPECT_EQ(0, change_mtrr(self->bar + SZ_1G));
+}
+
 /* One fault for each large leaf, and for each page table with pages of 4 KiB */
 static __u64 ideal_faults(const struct ideal *ideal)
 {
