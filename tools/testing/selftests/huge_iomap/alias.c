@@ -9,7 +9,6 @@
 
 #include "kselftest_harness.h"
 
-#define PAT_LIST	"/sys/kernel/debug/x86/pat_memtype_list"
 #define AT		(SZ_1G + 4 * SZ_2M)	/* in the BAR */
 
 /* Types, from the least cached to the most */
@@ -64,20 +63,6 @@ FIXTURE(alias) {
 	int wb;			/* what WB is on the BAR: the MTRRs may say UC */
 	long before;
 };
-
-static long reservations(void)
-{
-	FILE *f = fopen(PAT_LIST, "r");
-	char line[128];
-	long n = 0;
-
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof(line), f))
-		n++;
-	fclose(f);
-	return n;
-}
 
 /* The type that a PAT index means, as Linux programs the PAT */
 static int by_index(int index)
@@ -165,7 +150,7 @@ FIXTURE_SETUP(alias)
 			self->file[i] = open(who[i].path, O_RDWR | who[i].flags);
 	self->area = reserve(4 * SZ_1G);
 	ASSERT_NE(NULL, self->area);
-	self->before = reservations();
+	self->before = pat_entries(0, -1ULL);
 
 	/* Without PAT the types are what the PTE bits of old mean: see "nopat". */
 	if (!self->pat)
@@ -190,7 +175,7 @@ FIXTURE_TEARDOWN(alias)
 	if (self->fd < 0)
 		return;
 	clear_mtrr(self->start);
-	EXPECT_EQ(self->before, reservations());
+	EXPECT_EQ(self->before, pat_entries(0, -1ULL));
 	for (int i = 0; i < NR_WHO; i++)
 		close(self->file[i]);
 	munmap(self->area, 4 * SZ_1G);
@@ -239,7 +224,7 @@ TEST_F_TIMEOUT(alias, pairs, 120)
 		}
 		unmap(&env, &second);
 		unmap(&env, &third);
-		EXPECT_EQ(self->before, reservations());
+		EXPECT_EQ(self->before, pat_entries(0, -1ULL));
 	}
 	EXPECT_GT(refused, 10);
 }
@@ -383,7 +368,7 @@ TEST_F(alias, isa)
 
 		ASSERT_NE(MAP_FAILED, p);
 		EXPECT_EQ(WB, user_type(self->fd, p, 32 * SZ_4K));
-		EXPECT_EQ(self->before, reservations());
+		EXPECT_EQ(self->before, pat_entries(0, -1ULL));
 		munmap(p, 32 * SZ_4K);
 	}
 }

@@ -236,6 +236,37 @@ static inline int clear_mtrr(__u64 base)
 	return err;
 }
 
+/* What PAT tracks. Bytes and physical addresses */
+
+#define PAT_LIST	"/sys/kernel/debug/x86/pat_memtype_list"
+
+/* Entries that begin in [start, start + bytes); -1 without PAT */
+static inline long pat_entries(__u64 start, __u64 bytes)
+{
+	FILE *f = fopen(PAT_LIST, "r");
+	unsigned long long s, e;
+	char line[128];
+	long n = 0;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		n += sscanf(line, "PAT: [mem 0x%llx-0x%llx]", &s, &e) == 2 &&
+		     s >= start && s - start < bytes;
+	fclose(f);
+	return n;
+}
+
+/* Is there an entry for just this range, of a type as it is written there? */
+static inline bool pat_has(__u64 start, __u64 bytes, const char *type)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "[mem 0x%016llx-0x%016llx] %s\n", start,
+		 start + bytes, type);
+	return file_has(PAT_LIST, line);
+}
+
 /* The test driver */
 
 static inline int thi_map(int fd, int how, __u64 offset, __u64 bytes,

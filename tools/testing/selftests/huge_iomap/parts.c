@@ -10,7 +10,6 @@
 #include "kselftest_harness.h"
 
 #define MAPPED		(4 * SZ_1G)
-#define PAT_LIST	"/sys/kernel/debug/x86/pat_memtype_list"
 
 FIXTURE(parts) {
 	int fd;
@@ -19,32 +18,6 @@ FIXTURE(parts) {
 	long all, before;		/* reservations, and those in the BAR */
 	struct test_huge_iomap_map map;
 };
-
-/* Reservations that begin in [start, start + bytes); -1 on error */
-static long reservations(__u64 start, __u64 bytes)
-{
-	FILE *f = fopen(PAT_LIST, "r");
-	unsigned long long s, e;
-	char line[128];
-	long n = 0;
-
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		n += sscanf(line, "PAT: [mem 0x%llx-0x%llx]", &s, &e) == 2 &&
-		     s >= start && s < start + bytes;
-	fclose(f);
-	return n;
-}
-
-static bool is_reserved(__u64 start, __u64 bytes, const char *type)
-{
-	char line[128];
-
-	snprintf(line, sizeof(line), "[mem 0x%016llx-0x%016llx] %s\n", start,
-		 start + bytes, type);
-	return file_has(PAT_LIST, line);
-}
 
 FIXTURE_SETUP(parts)
 {
@@ -56,12 +29,12 @@ FIXTURE_SETUP(parts)
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &bar));
 	self->start = bar.start;
 	self->pat = !access(PAT_LIST, R_OK);
-	self->all = reservations(0, -1ULL);
-	self->before = reservations(bar.start, MAPPED);
+	self->all = pat_entries(0, -1ULL);
+	self->before = pat_entries(bar.start, MAPPED);
 	ASSERT_EQ(0, thi_map(self->fd, THI_IOREMAP, 0, MAPPED, &self->map));
 	if (self->pat) {
-		ASSERT_TRUE(is_reserved(bar.start, MAPPED, "uncached-minus"));
-		ASSERT_EQ(self->before + 1, reservations(bar.start, MAPPED));
+		ASSERT_TRUE(pat_has(bar.start, MAPPED, "uncached-minus"));
+		ASSERT_EQ(self->before + 1, pat_entries(bar.start, MAPPED));
 	}
 }
 
@@ -72,7 +45,7 @@ FIXTURE_TEARDOWN(parts)
 
 	EXPECT_EQ(0, thi_unmap(self->fd, self->map.handle, &unmap));
 	EXPECT_EQ(0, unmap.left);
-	EXPECT_EQ(self->all, reservations(0, -1ULL));
+	EXPECT_EQ(self->all, pat_entries(0, -1ULL));
 	close(self->fd);
 }
 
@@ -144,10 +117,10 @@ TEST_F(parts, type)
 				       pat_names[what]);
 			}
 			if (self->pat && what != THI_SET_UC) {
-				EXPECT_TRUE(is_reserved(self->start + r->offset,
-							r->nr * SZ_4K, pat_names[what]));
+				EXPECT_TRUE(pat_has(self->start + r->offset,
+						    r->nr * SZ_4K, pat_names[what]));
 				EXPECT_EQ(self->before + 2,
-					  reservations(self->start, MAPPED));
+					  pat_entries(self->start, MAPPED));
 			}
 			/* It still maps what it did. */
 			EXPECT_EQ(0, thi_write(self->fd, self->map.handle, end - 4, what + 1));
@@ -158,7 +131,7 @@ TEST_F(parts, type)
 					r->nr));
 		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, THI_UC_MINUS, false));
 		if (self->pat)
-			EXPECT_EQ(self->before + 1, reservations(self->start, MAPPED));
+			EXPECT_EQ(self->before + 1, pat_entries(self->start, MAPPED));
 	}
 }
 
@@ -211,7 +184,7 @@ TEST_F(parts, random)
 		for (int i = 0; i < NR; i++)
 			parts += model[i] != THI_SET_UC && (!i || model[i] != model[i - 1]);
 		if (self->pat)
-			EXPECT_GE(reservations(self->start, MAPPED),
+			EXPECT_GE(pat_entries(self->start, MAPPED),
 				  self->before + 1 + parts);
 		for (int i = 0; i < NR; i++) {
 			ASSERT_EQ(0, thi_page(self->fd, self->map.handle,
@@ -224,7 +197,7 @@ TEST_F(parts, random)
 	}
 	ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, FIRST * SZ_4K, NR));
 	if (self->pat)
-		EXPECT_EQ(self->before + 1, reservations(self->start, MAPPED));
+		EXPECT_EQ(self->before + 1, pat_entries(self->start, MAPPED));
 }
 
 /* Who has mapped it already would not notice, and who wants to is refused. */
@@ -285,7 +258,7 @@ TEST_F(parts, no_memory)
 			TH_LOG("allocation %d fails: %d", n, err);
 		}
 		if (self->pat)
-			EXPECT_EQ(self->before + 1 + !err, reservations(self->start, MAPPED));
+			EXPECT_EQ(self->before + 1 + !err, pat_entries(self->start, MAPPED));
 		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, r->offset,
 					r->nr));
 	}
