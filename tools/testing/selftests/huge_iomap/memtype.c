@@ -686,7 +686,7 @@ TEST_F_TIMEOUT(mtrr, live_random, 120)
 		EXPECT_EQ(0, kill_mtrr(bar->start + r->offset, r->bytes));
 	}
 	EXPECT_GT(changed, 100);
-	EXPECT_EQ(bar->max >= THI_2M, refused > 30);
+	EXPECT_EQ(bar->max >= THI_2M, refused > 0);
 }
 
 TEST_HARNESS_MAIN

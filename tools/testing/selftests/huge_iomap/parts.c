@@ -94,6 +94,9 @@ static bool only_in(int fd, __u32 handle, const struct range *r, int type, bool 
 		if ((type != THI_UC_MINUS || ro) &&
 		    ((o < r->offset && next > r->offset) || (in && next > end)))
 			return false;
+		/* Far away, where all is in pages: one of each 2 MiB */
+		if (page.leaf == THI_4K && (next + 2 * SZ_2M < r->offset || o > end + SZ_2M))
+			next = (next + SZ_2M - 1) & ~(SZ_2M - 1);
 		if (page.type != (in ? type : THI_UC_MINUS) || page.writable == (in && ro))
 			return false;
 	}

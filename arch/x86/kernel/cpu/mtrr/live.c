@@ -165,16 +165,18 @@ static struct mtrr_live *find_leaf(unsigned long start, unsigned int shift)
 static struct mtrr_live *find_cut(const struct var_mtrr *v, unsigned int nr,
 				  unsigned long pfn)
 {
+	/* The same with two levels of page tables, which have no such leaves */
+	static const unsigned int shifts[] = { PMD_SHIFT, PUD_SHIFT };
+
 	lockdep_assert_held(&live_lock);
-	for (unsigned int shift = PMD_SHIFT; shift <= PUD_SHIFT;
-	     shift += PUD_SHIFT - PMD_SHIFT) {
-		const unsigned long pages = 1UL << (shift - PAGE_SHIFT);
+	for (int i = 0; i < ARRAY_SIZE(shifts); i++) {
+		const unsigned long pages = 1UL << (shifts[i] - PAGE_SHIFT);
 		const unsigned long start = ALIGN_DOWN(pfn, pages);
 		struct mtrr_live *live;
 
 		if (start == pfn)
 			continue;
-		live = find_leaf(start, shift);
+		live = find_leaf(start, shifts[i]);
 		if (live && !is_uniform(v, nr, start, start + pages))
 			return live;
 	}
