@@ -10,7 +10,7 @@ help:
 	@echo "make test         all tests in the VM (25 minutes from nothing); T=ioremap: only that"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
-	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series: the same?"
+	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
 	@echo "make check-bisect build and boot after each patch"
@@ -55,6 +55,7 @@ upstream: tree
 
 selfcheck: tree
 	@scripts/selfcheck
+	@scripts/mtrr-default
 
 bench: tree
 	@scripts/kernel series
