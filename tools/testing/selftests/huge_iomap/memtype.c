@@ -620,6 +620,9 @@ static bool is_valid(const struct bar *bar, __u64 offset, __u64 bytes, int type)
 
 		if (offset >= r->offset + r->bytes || r->offset >= offset + bytes)
 			continue;
+		/* Which of two for the same range is deleted is not said. */
+		if (offset == r->offset && bytes == r->bytes)
+			return false;
 		if (type == r->type || (type != UC && r->type != UC))
 			return false;
 	}
