@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Runs in the guest: map and unmap parts of the BAR twice, in the kernel, by mmap(),
- * through vfio-pci and for DMA, and print one JSON object a line. Under QEMU's -icount shift=0 the TSC
- * counts guest instructions.
+ * through vfio-pci and for DMA, give it struct pages, and print one JSON object a line.
+ * Under QEMU's -icount shift=0 the TSC counts guest instructions.
  *
  *   bench KERNEL [sizes in MiB...]
  *   bench vfio KERNEL
  *   bench vmap KERNEL
+ *   bench memremap KERNEL
  */
 #include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_vfio.h"
 
 #include "../build/linux/lib/test_huge_vmap_uapi.h"
+#include "../build/linux/lib/test_memremap_uapi.h"
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -112,9 +114,9 @@ static long faults(void)
 	return getrusage(RUSAGE_SELF, &usage) ? -1 : usage.ru_minflt;
 }
 
-/* mmap() of a BAR by vfio-pci, and an access to each 4 KiB of it */
-static void touch_vfio(const char *kernel, const char *place, struct vfio *fd,
-		       __u64 region, __u64 bytes)
+/* mmap() of a BAR by a driver, and an access to each 4 KiB of it */
+static void touch(const char *path, const char *kernel, const char *place, int fd,
+		  __u64 region, __u64 bytes)
 {
 	const bool skewed = !strcmp(place, "skewed");
 	char *at = skewed ? reserve(bytes + SZ_2M) + SZ_4K : NULL;
@@ -125,9 +127,9 @@ static void touch_vfio(const char *kernel, const char *place, struct vfio *fd,
 
 	tables = vm_pte("/proc/self/status");
 	va = mmap(at, bytes, PROT_READ | PROT_WRITE,
-		  MAP_SHARED | (skewed ? MAP_FIXED : 0), fd->device, region);
+		  MAP_SHARED | (skewed ? MAP_FIXED : 0), fd, region);
 	if (va == MAP_FAILED)
-		die("mmap of vfio-pci");
+		die("mmap");
 	nr = faults();
 	ticks[0] = __rdtsc();
 	for (__u64 o = 0; o < bytes; o += SZ_4K)
@@ -141,12 +143,12 @@ static void touch_vfio(const char *kernel, const char *place, struct vfio *fd,
 	ticks[1] = __rdtsc();
 	munmap(va, bytes);
 	ticks[2] = __rdtsc() - ticks[1];
-	printf("{\"path\": \"vfio\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	printf("{\"path\": \"%s\", \"kernel\": \"%s\", \"place\": \"%s\", "
 	       "\"offset\": 0, \"bytes\": %llu, \"faults\": %ld, "
 	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
 	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
 	       "\"table_kib\": %ld}\n",
-	       kernel, place, bytes, nr, ticks[0], ticks[2],
+	       path, kernel, place, bytes, nr, ticks[0], ticks[2],
 	       leaves.bytes[THI_4K] / SZ_4K, leaves.bytes[THI_2M] / SZ_2M,
 	       leaves.bytes[THI_1G] / SZ_1G, tables);
 	fflush(stdout);
@@ -196,10 +198,10 @@ static void vfio(const char *kernel)
 	if (bind_to("vfio-pci") || !open_group(&fd) ||
 	    ioctl(fd.device, VFIO_DEVICE_GET_REGION_INFO, &info))
 		die("vfio-pci");
-	touch_vfio(kernel, "any", &fd, info.offset, 4 * SZ_1G);
-	touch_vfio(kernel, "skewed", &fd, info.offset, SZ_1G);
+	touch("vfio", kernel, "any", fd.device, info.offset, 4 * SZ_1G);
+	touch("vfio", kernel, "skewed", fd.device, info.offset, SZ_1G);
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-	touch_vfio(kernel, "THP disabled", &fd, info.offset, 4 * SZ_1G);
+	touch("vfio", kernel, "THP disabled", fd.device, info.offset, 4 * SZ_1G);
 	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 
 	va = reserve(4 * SZ_1G);
@@ -324,6 +326,73 @@ static void vmaps(const char *kernel)
 	munmap(mem, SZ_1G);
 }
 
+/* struct pages for a part of the BAR, and what maps it in the direct map then */
+static void pages(const char *kernel, const char *place, int fd, __u64 flags,
+		  __u32 shift, __u64 bytes)
+{
+	struct test_memremap_map map = {
+		.type = TMR_P2PDMA, .flags = flags, .vmemmap_shift = shift, .bytes = bytes,
+	};
+	struct test_memremap_leaves leaves;
+	__u64 ticks[3];
+	long tables;
+
+	for (int round = 0; round < 2; round++) {
+		tables = page_table_bytes();
+		ticks[0] = __rdtsc();
+		if (ioctl(fd, TMR_MAP, &map))
+			die("memremap_pages");
+		ticks[1] = __rdtsc();
+		tables = page_table_bytes() - tables;
+		if (ioctl(fd, TMR_LEAVES, &leaves))
+			die("leaves");
+		if (leaves.wrong || leaves.no_page) {
+			fprintf(stderr, "a wrong mapping\n");
+			exit(1);
+		}
+		ticks[0] = ticks[1] - ticks[0];
+		ticks[1] = __rdtsc();
+		if (ioctl(fd, TMR_UNMAP))
+			die("memunmap_pages");
+		ticks[2] = __rdtsc() - ticks[1];
+	}
+	printf("{\"path\": \"memremap\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": 0, \"bytes\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu, "
+	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
+	       "\"table_kib\": %ld}\n",
+	       kernel, place, bytes, ticks[0], ticks[2], leaves.nr[THI_4K],
+	       leaves.nr[THI_2M], leaves.nr[THI_1G], tables / 1024);
+	fflush(stdout);
+}
+
+static void memremaps(const char *kernel)
+{
+	static const int gib[] = { 1, 4, 16 };
+	const bool base = !strcmp(kernel, "base");
+	int fd = open("/dev/test_memremap", O_RDWR);
+
+	if (fd < 0)
+		die("test_memremap");
+	for (int i = 0; i < 3; i++) {
+		pages(kernel, "UC", fd, 0, 0, gib[i] * SZ_1G);
+		if (!base)
+			pages(kernel, "WC", fd, TMR_WC, 0, gib[i] * SZ_1G);
+		pages(kernel, "UC, 1 GiB folios", fd, 0, 18, gib[i] * SZ_1G);
+	}
+	close(fd);
+	if (base)
+		return;
+	if (write_file("/sys/module/iopmem/parameters/mode", "char") || bind_to("iopmem"))
+		die("iopmem");
+	fd = open("/dev/iopmem0c", O_RDWR);
+	if (fd < 0)
+		die("iopmem0c");
+	touch("iopmem", kernel, "any", fd, 0, 4 * SZ_1G);
+	close(fd);
+	bind_to("\n");
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open(DEVICE, O_RDWR);
@@ -339,6 +408,10 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "vmap")) {
 		vmaps(argv[2]);
+		return 0;
+	}
+	if (!strcmp(argv[1], "memremap")) {
+		memremaps(argv[2]);
 		return 0;
 	}
 	if (res < 0)

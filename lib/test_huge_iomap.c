@@ -357,6 +357,19 @@ static long thi_access(unsigned int cmd, void __user *arg)
 	return 0;
 }
 
+static int thi_set_type(unsigned long addr, int nr, u32 what)
+{
+	switch (what) {
+	case THI_SET_UC:
+		return set_memory_uc(addr, nr);
+	case THI_SET_WC:
+		return set_memory_wc(addr, nr);
+	case THI_SET_WB:
+		return set_memory_wb(addr, nr);
+	}
+	return -EINVAL;
+}
+
 static long thi_change(void __user *arg)
 {
 	struct test_huge_iomap_change req;
@@ -376,12 +389,6 @@ static long thi_change(void __user *arg)
 
 	start = (unsigned long)m->addr + req.offset;
 	switch (req.what) {
-	case THI_SET_UC:
-		return set_memory_uc(start, req.nr);
-	case THI_SET_WC:
-		return set_memory_wc(start, req.nr);
-	case THI_SET_WB:
-		return set_memory_wb(start, req.nr);
 	case THI_SET_RO:
 		return set_memory_ro(start, req.nr);
 	case THI_SET_RW:
@@ -390,7 +397,7 @@ static long thi_change(void __user *arg)
 		vunmap_range(start, start + ((unsigned long)req.nr << PAGE_SHIFT));
 		return 0;
 	}
-	return -EINVAL;
+	return thi_set_type(start, req.nr, req.what);
 }
 
 static long thi_page(void __user *arg)
@@ -530,7 +537,6 @@ static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 static long thi_ram_type(struct file *file, void __user *arg)
 {
 	struct test_huge_iomap_ram req;
-	unsigned long addr;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
@@ -549,19 +555,10 @@ static long thi_ram_type(struct file *file, void __user *arg)
 		return -EFAULT;
 	if (!req.nr)
 		return 0;
-	addr = thi_ram + req.first * PAGE_SIZE;
-	switch (req.what) {
-	case THI_SET_UC:
-		return set_memory_uc(addr, req.nr);
-	case THI_SET_WC:
-		return set_memory_wc(addr, req.nr);
-	case THI_SET_WB:
-		return set_memory_wb(addr, req.nr);
-	}
-	return -EINVAL;
+	return thi_set_type(thi_ram + req.first * PAGE_SIZE, req.nr, req.what);
 }
 
-/* The leaf at @addr: its size index and if it is present and writable. */
+/* The leaf at @addr: its size index, if it is present and writable, and its bits */
 static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
 				   int *leaf, bool *present, bool *write,
 				   pgprot_t *prot)

@@ -149,7 +149,6 @@ enum test_huge_iomap_what {
 	THI_SET_RO,
 	THI_SET_RW,
 	THI_VUNMAP,			/* with vunmap_range() */
-	THI_NR_WHAT,
 };
 
 /* Do it to @nr pages from @offset on, in bytes */

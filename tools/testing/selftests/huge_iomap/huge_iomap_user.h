@@ -54,6 +54,33 @@ static inline bool dump_leaves(void *va, __u64 bytes, struct user_leaves *l)
 	return true;
 }
 
+/* The memory type of [va, va + bytes): a THI_ constant, THI_MIXED, or -1 on error */
+static inline int dump_type(void *va, __u64 bytes)
+{
+	const __u64 from = (unsigned long)va, to = from + bytes;
+	FILE *f = fopen(PAGE_TABLES, "r");
+	char *line = NULL;
+	int type = -1;
+	size_t len = 0;
+
+	if (!f)
+		return -1;
+	while (getline(&line, &len, f) > 0) {
+		unsigned long long s, e;
+		int t;
+
+		if (sscanf(line, "0x%llx-0x%llx", &s, &e) != 2 || e <= from || s >= to ||
+		    (!strstr(line, " RW ") && !strstr(line, " ro ")))
+			continue;
+		t = (strstr(line, " PWT ") ? 1 : 0) + (strstr(line, " PCD ") ? 2 : 0) +
+		    (strstr(line, " PAT ") ? 4 : 0);
+		type = type < 0 || type == t ? t : THI_MIXED;
+	}
+	free(line);
+	fclose(f);
+	return type;
+}
+
 /* The test driver is faster, if it has the device. */
 static inline bool user_leaves(void *va, __u64 bytes, struct user_leaves *l)
 {

@@ -236,6 +236,23 @@ static inline int clear_mtrr(__u64 base)
 	return err;
 }
 
+/*
+ * Give the page at @base two types, one after the other, and take them back: one of
+ * them is not that of the memory around it. 0 if both can be had.
+ */
+static inline int try_mtrr(__u64 base)
+{
+	int uc = set_mtrr(base, SZ_4K, "uncachable");
+	int wc;
+
+	if (!uc)
+		clear_mtrr(base);
+	wc = set_mtrr(base, SZ_4K, "write-combining");
+	if (!wc)
+		clear_mtrr(base);
+	return uc ?: wc;
+}
+
 /* What PAT tracks. Bytes and physical addresses */
 
 #define PAT_LIST	"/sys/kernel/debug/x86/pat_memtype_list"

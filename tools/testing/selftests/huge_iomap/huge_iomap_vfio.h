@@ -11,13 +11,26 @@
 
 #define PCI_NAME	"0000:00:02.0"
 
-/* Bind the device with the BAR to a driver; "\n": to the one that claims it */
+/*
+ * Bind a PCI device to a driver; "\n": to the one that claims it. 0 or an errno; a
+ * driver that refuses the device is no error here.
+ */
+static inline int bind_device(const char *name, const char *driver)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", name);
+	write_file(path, name);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", name);
+	if (write_file(path, driver))
+		return errno;
+	return write_file("/sys/bus/pci/drivers_probe", name);
+}
+
+/* The same with the device with the BAR */
 static inline int bind_to(const char *driver)
 {
-	write_file(PCI_DEVICE "/driver/unbind", PCI_NAME);
-	if (write_file(PCI_DEVICE "/driver_override", driver))
-		return errno;
-	return write_file("/sys/bus/pci/drivers_probe", PCI_NAME);
+	return bind_device(PCI_NAME, driver);
 }
 
 /* A vfio device, and what it was opened by */

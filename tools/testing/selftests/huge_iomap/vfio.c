@@ -91,33 +91,6 @@ static long touch(char *va, __u64 offset, __u64 bytes, bool write)
 	return faults() - before;
 }
 
-/* The memory type of [va, va + bytes): a THI_ constant, THI_MIXED, or -1 on error */
-static int dump_type(void *va, __u64 bytes)
-{
-	const __u64 from = (unsigned long)va, to = from + bytes;
-	FILE *f = fopen(PAGE_TABLES, "r");
-	char *line = NULL;
-	int type = -1;
-	size_t len = 0;
-
-	if (!f)
-		return -1;
-	while (getline(&line, &len, f) > 0) {
-		unsigned long long s, e;
-		int t;
-
-		if (sscanf(line, "0x%llx-0x%llx", &s, &e) != 2 || e <= from || s >= to ||
-		    (!strstr(line, " RW ") && !strstr(line, " ro ")))
-			continue;
-		t = (strstr(line, " PWT ") ? 1 : 0) + (strstr(line, " PCD ") ? 2 : 0) +
-		    (strstr(line, " PAT ") ? 4 : 0);
-		type = type < 0 || type == t ? t : THI_MIXED;
-	}
-	free(line);
-	fclose(f);
-	return type;
-}
-
 /* What has the BAR mapped when the device is opened decides; later, the device does. */
 TEST_F(vfio, alias)
 {
@@ -145,20 +118,6 @@ TEST_F(vfio, alias)
 	close(wc);
 }
 
-static int change_mtrr(__u64 base)
-{
-	/* Which of the two is another type than that around it is not known here. */
-	int uc = set_mtrr(base, SZ_4K, "uncachable");
-	int wc;
-
-	if (!uc)
-		clear_mtrr(base);
-	wc = set_mtrr(base, SZ_4K, "write-combining");
-	if (!wc)
-		clear_mtrr(base);
-	return uc ?: wc;
-}
-
 /* Faults install leaves at any time: the MTRRs stay while the device is open. */
 TEST_F(vfio, mtrr)
 {
@@ -166,14 +125,14 @@ TEST_F(vfio, mtrr)
 
 	if (access("/proc/mtrr", W_OK))
 		SKIP(return, "no MTRRs");
-	EXPECT_EQ(want, change_mtrr(self->bar + SZ_1G));
+	EXPECT_EQ(want, try_mtrr(self->bar + SZ_1G));
 	ASSERT_EQ(self->area, map_region(self->area, AREA, 0, MAP_FIXED));
 	touch(self->area, 0, AREA, false);
-	EXPECT_EQ(want, change_mtrr(self->bar + SZ_1G));
+	EXPECT_EQ(want, try_mtrr(self->bar + SZ_1G));
 	ASSERT_EQ(0, munmap(self->area, AREA));
 	close_vfio(&self->fd);
 	self->fd = (struct vfio) { -1, -1, -1 };
-	EXPECT_EQ(0, change_mtrr(self->bar + SZ_1G));
+	EXPECT_EQ(0, try_mtrr(self->bar + SZ_1G));
 }
 
 /* One fault for each large leaf, and for each page table with pages of 4 KiB */

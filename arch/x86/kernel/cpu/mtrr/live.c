@@ -8,10 +8,10 @@
  * leaf. This file keeps the ranges in which such leaves may live, and refuses to
  * change the MTRRs so that one of these leaves is not uniform any more.
  *
- * A range is entered before its leaves are installed. A change is announced before
- * the ranges are searched, under the lock that enters them. So either the range is
- * found, or mtrr_type_lookup() is called after the announcement and calls nothing
- * uniform until the change is done.
+ * A range is entered before its leaves are installed. A change searches the ranges
+ * and is announced under the lock that enters them. So either the range is found, or
+ * mtrr_type_lookup() is called after the announcement and calls nothing uniform until
+ * the change is done.
  */
 #define pr_fmt(fmt) "mtrr: " fmt
 

@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The memory behind a BAR of any PCI device: as a block device with DAX, as a
+ * character device for mmap(), or as memory for peer-to-peer DMA.
+ *
+ * The driver has no ids of its own. Bind it by driver_override or new_id.
+ *
+ * Ordering. A prefetchable BAR is mapped write-combining: the CPU keeps stores in
+ * buffers, in any order, until it drains them (Intel SDM, volume 3, "Methods of
+ * Caching Available"), and PCI Express posts them. Stores have reached the device when
+ * wmb() has drained the buffers and a read of the device has come back after it, for
+ * a read does not pass posted writes (PCI Express Base Specification, "Transaction
+ * Ordering"). device_sync() does both, at the end of every bio, so that the CPU
+ * and other devices see what a bio that is complete has written. Who writes through
+ * mmap() has fsync(), which ends in a flush, or does the same by hand.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/blkdev.h>
+#include <linux/dax.h>
+#include <linux/huge_iomap.h>
+#include <linux/idr.h>
+#include <linux/io.h>
+#include <linux/kref.h>
+#include <linux/memremap.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/pci.h>
+#include <linux/rwsem.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+enum { MODE_BLOCK, MODE_CHAR, MODE_P2PMEM };
+
+static const char *const mode_names[] = {
+	[MODE_BLOCK]	= "block",
+	[MODE_CHAR]	= "char",
+	[MODE_P2PMEM]	= "p2pmem",
+};
+
+static int mode = MODE_BLOCK;
+
+static int mode_set(const char *val, const struct kernel_param *kp)
+{
+	int i = sysfs_match_string(mode_names, val);
+
+	if (i < 0)
+		return i;
+	WRITE_ONCE(mode, i);
+	return 0;
+}
+
+static int mode_get(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%s\n", mode_names[READ_ONCE(mode)]);
+}
+
+static const struct kernel_param_ops mode_ops = {
+	.set = mode_set,
+	.get = mode_get,
+};
+module_param_cb(mode, &mode_ops, NULL, 0644);
+MODULE_PARM_DESC(mode, "what devices that are bound from now on become: block (default), char, p2pmem");
+
+static int bar = -1;
+module_param(bar, int, 0644);
+MODULE_PARM_DESC(bar, "BAR of devices that are bound from now on (default -1: the largest)");
+
+static bool wc = true;
+module_param(wc, bool, 0644);
+MODULE_PARM_DESC(wc, "map prefetchable BARs write-combining, not uncached (default Y)");
+
+static DEFINE_IDA(iopmem_ida);
+
+/**
+ * struct iopmem - a device that is bound
+ * @pdev: the device
+ * @phys: physical address of the BAR
+ * @size: of the BAR in bytes
+ * @id: number, for names
+ * @wc: mapped write-combining, not uncached
+ * @addr: of the memory in the direct map
+ * @disk: in mode block
+ * @dax: in mode block
+ * @misc: in mode char
+ * @ref: in mode char: open files and the driver
+ * @lock: in mode char: orders faults and opens against removal. Guards @files, @dead
+ * @files: in mode char: struct iopmem_file
+ * @dead: in mode char: the driver is unbound
+ */
+struct iopmem {
+	struct pci_dev *pdev;
+	phys_addr_t phys;
+	u64 size;
+	int id;
+	bool wc;
+
+	void *addr;
+	struct gendisk *disk;
+	struct dax_device *dax;
+
+	struct miscdevice misc;
+	struct kref ref;
+	struct rw_semaphore lock;
+	struct list_head files;
+	bool dead;
+};
+
+struct iopmem_file {
+	struct iopmem *iop;
+	struct list_head node;
+	struct address_space *mapping;
+};
+
+/*
+ * Drain and flush what the CPU has written. The read is of the configuration space:
+ * it tells, too, whether the device is there and decodes its memory.
+ */
+static bool device_sync(struct iopmem *iop)
+{
+	u16 command;
+
+	/* Stores that are in write-combining buffers go to the device now. */
+	wmb();
+	return !pci_read_config_word(iop->pdev, PCI_COMMAND, &command) &&
+	       !PCI_POSSIBLE_ERROR(command) && (command & PCI_COMMAND_MEMORY);
+}
+
+static int add_p2p_memory(struct iopmem *iop, int bar)
+{
+	return iop->wc ? pci_p2pdma_add_resource_wc(iop->pdev, bar, 0, 0) :
+			 pci_p2pdma_add_resource(iop->pdev, bar, 0, 0);
+}
+
+/* Block device */
+
+static bool copy_segment(struct bio_vec *bv, void *addr, bool write)
+{
+	void *mem = bvec_kmap_local(bv);
+	unsigned long left = 0;
+
+	if (write)
+		memcpy_flushcache(addr, mem, bv->bv_len);
+	else
+		left = copy_mc_to_kernel(mem, addr, bv->bv_len);
+	kunmap_local(mem);
+	return !left;
+}
+
+static blk_status_t iopmem_rw(struct iopmem *iop, struct bio *bio)
+{
+	const bool write = op_is_write(bio_op(bio));
+	struct bvec_iter iter;
+	struct bio_vec bv;
+
+	bio_for_each_segment(bv, bio, iter) {
+		void *addr = iop->addr + (iter.bi_sector << SECTOR_SHIFT);
+
+		if (write)
+			flush_dcache_page(bv.bv_page);
+		if (!copy_segment(&bv, addr, write))
+			return BLK_STS_IOERR;
+		if (!write)
+			flush_dcache_page(bv.bv_page);
+	}
+	return BLK_STS_OK;
+}
+
+static void iopmem_submit_bio(struct bio *bio)
+{
+	struct block_device *bdev = bio->bi_bdev;
+	struct iopmem *iop = bdev->bd_disk->private_data;
+	const bool acct = bio_has_data(bio) && blk_queue_io_stat(bdev->bd_disk->queue);
+	blk_status_t status = BLK_STS_OK;
+	unsigned long start;
+
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+	case REQ_OP_WRITE:
+	case REQ_OP_FLUSH:
+		break;
+	default:
+		bio->bi_status = BLK_STS_NOTSUPP;
+		bio_endio(bio);
+		return;
+	}
+
+	/* REQ_PREFLUSH and REQ_FUA ask for no more than what every bio gets. */
+	if (acct)
+		start = bio_start_io_acct(bio);
+	if (bio_has_data(bio))
+		status = iopmem_rw(iop, bio);
+	if (!device_sync(iop))
+		status = BLK_STS_IOERR;
+	if (acct)
+		bio_end_io_acct(bio, start);
+	bio->bi_status = status;
+	bio_endio(bio);
+}
+
+static const struct block_device_operations iopmem_block_ops = {
+	.owner		= THIS_MODULE,
+	.submit_bio	= iopmem_submit_bio,
+};
+
+static long iopmem_direct_access(struct dax_device *dax, pgoff_t pgoff, long nr_pages,
+				 enum dax_access_mode mode, void **kaddr,
+				 unsigned long *pfn)
+{
+	struct iopmem *iop = dax_get_private(dax);
+	const u64 offset = PFN_PHYS(pgoff);
+
+	if (!device_sync(iop))
+		return -EIO;
+	if (kaddr)
+		*kaddr = iop->addr + offset;
+	if (pfn)
+		*pfn = PHYS_PFN(iop->phys + offset);
+	return PHYS_PFN(iop->size - offset);
+}
+
+static int iopmem_zero_page_range(struct dax_device *dax, pgoff_t pgoff, size_t nr_pages)
+{
+	struct iopmem *iop = dax_get_private(dax);
+
+	memset(iop->addr + PFN_PHYS(pgoff), 0, PFN_PHYS(nr_pages));
+	return device_sync(iop) ? 0 : -EIO;
+}
+
+static const struct dax_operations iopmem_dax_ops = {
+	.direct_access		= iopmem_direct_access,
+	.zero_page_range	= iopmem_zero_page_range,
+};
+
+static int iopmem_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn,
+				 unsigned long nr_pages, int mf_flags)
+{
+	struct iopmem *iop = pci_get_drvdata(pgmap->owner);
+
+	return dax_holder_notify_failure(iop->dax, PFN_PHYS(pfn) - iop->phys,
+					 PFN_PHYS(nr_pages), mf_flags);
+}
+
+static const struct dev_pagemap_ops iopmem_pagemap_ops = {
+	.memory_failure	= iopmem_memory_failure,
+};
+
+static void iopmem_remove_block(void *data)
+{
+	struct iopmem *iop = data;
+
+	/* The file system syncs, and is shut down. */
+	del_gendisk(iop->disk);
+	dax_remove_host(iop->disk);
+	kill_dax(iop->dax);
+	dax_evict_pages(PHYS_PFN(iop->phys), PHYS_PFN(iop->size));
+	put_dax(iop->dax);
+	put_disk(iop->disk);
+}
+
+static int iopmem_add_block(struct iopmem *iop, int bar)
+{
+	struct queue_limits lim = {
+		.logical_block_size	= SECTOR_SIZE,
+		.physical_block_size	= PAGE_SIZE,
+		.max_hw_sectors		= UINT_MAX,
+		.features		= BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA |
+					  BLK_FEAT_SYNCHRONOUS | BLK_FEAT_DAX,
+	};
+	struct device *dev = &iop->pdev->dev;
+	int error;
+
+	iop->addr = pcim_p2pdma_memremap(iop->pdev, bar, 0, 0, iop->wc ? MEMREMAP_WC : 0,
+					 &iopmem_pagemap_ops);
+	if (IS_ERR(iop->addr))
+		return PTR_ERR(iop->addr);
+
+	iop->disk = blk_alloc_disk(&lim, dev_to_node(dev));
+	if (IS_ERR(iop->disk))
+		return PTR_ERR(iop->disk);
+	iop->disk->fops = &iopmem_block_ops;
+	iop->disk->private_data = iop;
+	snprintf(iop->disk->disk_name, sizeof(iop->disk->disk_name), "iopmem%d", iop->id);
+	set_capacity(iop->disk, iop->size >> SECTOR_SHIFT);
+
+	iop->dax = alloc_dax(iop, &iopmem_dax_ops);
+	if (IS_ERR(iop->dax)) {
+		error = PTR_ERR(iop->dax);
+		goto err_disk;
+	}
+	error = dax_add_host(iop->dax, iop->disk);
+	if (error)
+		goto err_dax;
+	error = device_add_disk(dev, iop->disk, NULL);
+	if (error)
+		goto err_host;
+	return devm_add_action_or_reset(dev, iopmem_remove_block, iop);
+
+err_host:
+	dax_remove_host(iop->disk);
+err_dax:
+	kill_dax(iop->dax);
+	put_dax(iop->dax);
+err_disk:
+	put_disk(iop->disk);
+	return error;
+}
+
+/* Character device */
+
+/*
+ * Map the folio around a fault by one leaf, or a page of it. The page tables hold the
+ * only references to memory that no DMA uses: with them it becomes free, for folios of
+ * other orders, but keeps its contents.
+ */
+static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct iopmem_file *f = vma->vm_file->private_data;
+	struct iopmem *iop = f->iop;
+	const bool write = vmf->flags & FAULT_FLAG_WRITE;
+	const unsigned long size = PAGE_SIZE << order;
+	const unsigned long addr = ALIGN_DOWN(vmf->address, size);
+	const u64 offset = PFN_PHYS(vmf->pgoff) - (ALIGN_DOWN(vmf->address, PAGE_SIZE) - addr);
+	struct folio *folio;
+	vm_fault_t ret;
+
+	/* The VMA may begin or end within the leaf, or not be congruent. */
+	if (order && (addr < vma->vm_start || addr + size > vma->vm_end ||
+		      order + PAGE_SHIFT > huge_iomap_max_shift(vma->vm_page_prot) ||
+		      order > MAX_FOLIO_ORDER || !IS_ALIGNED(iop->phys + offset, size)))
+		return VM_FAULT_FALLBACK;
+
+	guard(rwsem_read)(&iop->lock);
+	if (iop->dead || !device_sync(iop))
+		return VM_FAULT_SIGBUS;
+
+	folio = pci_p2pdma_get_folio(iop->pdev, iop->addr + offset, order);
+	/* Without order: it is just becoming free. Look again. */
+	if (!folio)
+		return order ? VM_FAULT_FALLBACK : VM_FAULT_NOPAGE;
+	if (order && folio_order(folio) != order)
+		ret = VM_FAULT_FALLBACK;
+	else if (order == PMD_ORDER)
+		ret = vmf_insert_folio_pmd(vmf, folio, write);
+	else if (order)
+		ret = vmf_insert_folio_pud(vmf, folio, write);
+	else
+		ret = vmf_insert_page_mkwrite(vmf, virt_to_page(iop->addr + offset), write);
+	folio_put(folio);
+	return ret;
+}
+
+static vm_fault_t iopmem_fault(struct vm_fault *vmf)
+{
+	return iopmem_huge_fault(vmf, 0);
+}
+
+static const struct vm_operations_struct iopmem_vm_ops = {
+	.fault		= iopmem_fault,
+	.huge_fault	= iopmem_huge_fault,
+};
+
+static int iopmem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct iopmem_file *f = file->private_data;
+	struct iopmem *iop = f->iop;
+	const unsigned long pages = PHYS_PFN(iop->size);
+
+	if (!(vma->vm_flags & VM_SHARED) || vma->vm_pgoff >= pages ||
+	    vma_pages(vma) > pages - vma->vm_pgoff)
+		return -EINVAL;
+	if (READ_ONCE(iop->dead))
+		return -ENODEV;
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_HUGEPAGE);
+	vma->vm_ops = &iopmem_vm_ops;
+	return 0;
+}
+
+#ifdef CONFIG_HUGE_PFNMAP
+static unsigned long iopmem_get_unmapped_area(struct file *file, unsigned long addr,
+					      unsigned long len, unsigned long pgoff,
+					      unsigned long flags)
+{
+	struct iopmem_file *f = file->private_data;
+
+	return huge_pfnmap_get_unmapped_area(file, addr, len, pgoff, flags,
+					     f->iop->phys + PFN_PHYS(pgoff));
+}
+#endif
+
+static void iopmem_free(struct kref *ref)
+{
+	struct iopmem *iop = container_of(ref, struct iopmem, ref);
+
+	kfree(iop->misc.name);
+	kfree(iop);
+}
+
+/* misc_mtx is held: the driver is not unbound before this is through. */
+static int iopmem_open(struct inode *inode, struct file *file)
+{
+	struct iopmem *iop = container_of(file->private_data, struct iopmem, misc);
+	struct iopmem_file *f = kzalloc_obj(*f);
+
+	if (!f)
+		return -ENOMEM;
+	kref_get(&iop->ref);
+	f->iop = iop;
+	f->mapping = file->f_mapping;
+	/* As with device DAX: leaves are zapped and faulted in again, not split. */
+	inode->i_flags |= S_DAX;
+	scoped_guard(rwsem_write, &iop->lock)
+		list_add(&f->node, &iop->files);
+	file->private_data = f;
+	return 0;
+}
+
+static int iopmem_release(struct inode *inode, struct file *file)
+{
+	struct iopmem_file *f = file->private_data;
+	struct iopmem *iop = f->iop;
+
+	scoped_guard(rwsem_write, &iop->lock)
+		list_del(&f->node);
+	kref_put(&iop->ref, iopmem_free);
+	kfree(f);
+	return 0;
+}
+
+static const struct file_operations iopmem_fops = {
+	.owner			= THIS_MODULE,
+	.open			= iopmem_open,
+	.release		= iopmem_release,
+	.mmap			= iopmem_mmap,
+#ifdef CONFIG_HUGE_PFNMAP
+	.get_unmapped_area	= iopmem_get_unmapped_area,
+#endif
+	.llseek			= noop_llseek,
+};
+
+static void iopmem_remove_char(void *data)
+{
+	struct iopmem *iop = data;
+	struct iopmem_file *f;
+
+	misc_deregister(&iop->misc);
+	scoped_guard(rwsem_write, &iop->lock)
+		iop->dead = true;
+	/* No fault maps anything from here on. */
+	scoped_guard(rwsem_read, &iop->lock)
+		list_for_each_entry(f, &iop->files, node)
+			unmap_mapping_range(f->mapping, 0, 0, true);
+}
+
+static int iopmem_add_char(struct iopmem *iop, int bar)
+{
+	struct device *dev = &iop->pdev->dev;
+	int error;
+
+	error = add_p2p_memory(iop, bar);
+	if (error)
+		return error;
+	iop->addr = __va(iop->phys);
+	iop->misc.name = kasprintf(GFP_KERNEL, "iopmem%dc", iop->id);
+	if (!iop->misc.name)
+		return -ENOMEM;
+	iop->misc.minor = MISC_DYNAMIC_MINOR;
+	iop->misc.fops = &iopmem_fops;
+	iop->misc.parent = dev;
+	error = misc_register(&iop->misc);
+	if (error)
+		return error;
+	return devm_add_action_or_reset(dev, iopmem_remove_char, iop);
+}
+
+/* Memory for peer-to-peer DMA */
+
+static int iopmem_add_p2pmem(struct iopmem *iop, int bar)
+{
+	int error = add_p2p_memory(iop, bar);
+
+	if (!error)
+		pci_p2pmem_publish(iop->pdev, true);
+	return error;
+}
+
+/* PCI */
+
+/* The BAR that the parameter names, or the largest one: its number or -ENODEV */
+static int choose_bar(struct pci_dev *pdev, int wanted)
+{
+	int best = -ENODEV;
+
+	for (int i = 0; i < PCI_STD_NUM_BARS; i++) {
+		if ((wanted >= 0 && i != wanted) ||
+		    !(pci_resource_flags(pdev, i) & IORESOURCE_MEM) ||
+		    pci_resource_len(pdev, i) < PAGE_SIZE)
+			continue;
+		if (best < 0 || pci_resource_len(pdev, i) > pci_resource_len(pdev, best))
+			best = i;
+	}
+	return best;
+}
+
+static void iopmem_put(void *data)
+{
+	struct iopmem *iop = data;
+
+	ida_free(&iopmem_ida, iop->id);
+	kref_put(&iop->ref, iopmem_free);
+}
+
+static int iopmem_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	const int as = READ_ONCE(mode), nr = choose_bar(pdev, READ_ONCE(bar));
+	struct iopmem *iop;
+	int error;
+
+	if (nr < 0) {
+		pci_err(pdev, "no such memory BAR\n");
+		return nr;
+	}
+	error = pcim_enable_device(pdev);
+	if (error)
+		return error;
+	error = pcim_request_region(pdev, nr, KBUILD_MODNAME);
+	if (error)
+		return error;
+
+	iop = kzalloc_obj(*iop);
+	if (!iop)
+		return -ENOMEM;
+	iop->id = ida_alloc(&iopmem_ida, GFP_KERNEL);
+	if (iop->id < 0) {
+		error = iop->id;
+		kfree(iop);
+		return error;
+	}
+	kref_init(&iop->ref);
+	init_rwsem(&iop->lock);
+	INIT_LIST_HEAD(&iop->files);
+	iop->pdev = pdev;
+	iop->phys = pci_resource_start(pdev, nr);
+	iop->size = pci_resource_len(pdev, nr);
+	iop->wc = READ_ONCE(wc) && (pci_resource_flags(pdev, nr) & IORESOURCE_PREFETCH);
+	error = devm_add_action_or_reset(&pdev->dev, iopmem_put, iop);
+	if (error)
+		return error;
+	pci_set_drvdata(pdev, iop);
+
+	switch (as) {
+	case MODE_BLOCK:
+		error = iopmem_add_block(iop, nr);
+		break;
+	case MODE_CHAR:
+		error = iopmem_add_char(iop, nr);
+		break;
+	default:
+		error = iopmem_add_p2pmem(iop, nr);
+		break;
+	}
+	if (error)
+		return error;
+	pci_info(pdev, "BAR %d, %llu MiB, %s: %s\n", nr, iop->size / SZ_1M,
+		 iop->wc ? "write-combining" : "uncached", mode_names[as]);
+	return 0;
+}
+
+/* Everything is undone by what was added with devm_add_action(), in reverse order. */
+static struct pci_driver iopmem_driver = {
+	.name	= KBUILD_MODNAME,
+	.probe	= iopmem_probe,
+};
+module_pci_driver(iopmem_driver);
+
+MODULE_DESCRIPTION("PCI BAR as block device, character device or p2p memory");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,942 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The driver iopmem: a PCI BAR as block device with DAX, for mmap(), and as memory
+ * for peer-to-peer DMA. DMA needs NVMe disks beside the BAR, see p2p.
+ */
+#include "huge_iomap_vfio.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+
+/* What a transfer gets that the topology does not allow: NVMe has no status for it. */
+#define NO_PEER		EINVAL
+
+#define PARAM(name)	"/sys/module/iopmem/parameters/" name
+#define MNT		"/tmp/iopmem"
+#define FILE_BYTES	(64 * SZ_1M)
+
+static void *page_aligned(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void fill_buffer(char *p, size_t bytes, __u32 seed)
+{
+	for (size_t o = 0; o < bytes; o += 4)
+		store(p + o, seed + o * 2654435761u);
+}
+
+static bool same(const char *a, const char *b, size_t bytes)
+{
+	for (size_t o = 0; o < bytes; o += 4)
+		if (load(a + o) != load(b + o))
+			return false;
+	return true;
+}
+
+/* Exit status of a command; -1 if there is none */
+static int run(const char *command)
+{
+	int status = system(command);
+
+	return WIFEXITED(status) && WEXITSTATUS(status) != 127 ? WEXITSTATUS(status) : -1;
+}
+
+struct memory {
+	char dev[32];			/* PCI name of the device with the BAR */
+	char node[64];			/* what was bound has this device file */
+	__u64 start, size;		/* of the BAR */
+};
+
+FIXTURE(iopmem) {
+	struct memory bar;
+	bool pat;
+};
+
+/* Bind in a mode: 0 if there is a device file then, or p2p memory, or a negative errno */
+static int bind_as(struct memory *bar, const char *mode)
+{
+	const char *class = !strcmp(mode, "block") ? "block" : "misc";
+	struct dirent *entry;
+	char path[128];
+	DIR *dir;
+	int err;
+
+	bar->node[0] = 0;
+	if (write_file(PARAM("mode"), mode))
+		return -EINVAL;
+	err = bind_device(bar->dev, "iopmem");
+	if (err)
+		return -err;
+	if (!strcmp(mode, "p2pmem")) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/allocate",
+			 bar->dev);
+		return access(path, R_OK) ? -errno : 0;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bar->dev, class);
+	dir = opendir(path);
+	if (!dir)
+		return -ENODEV;
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			snprintf(bar->node, sizeof(bar->node), "/dev/%.40s", entry->d_name);
+	closedir(dir);
+	return bar->node[0] ? 0 : -ENODEV;
+}
+
+static void release_bar(struct memory *bar)
+{
+	write_file("/sys/bus/pci/drivers/iopmem/unbind", bar->dev);
+}
+
+/* Memory decode, as a surprise. True if it has been set */
+static bool decode(const char *dev, bool enable)
+{
+	char path[96];
+	__u16 command;
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", dev);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return false;
+	ok = pread(fd, &command, 2, 4) == 2;
+	command = enable ? command | 2 : command & ~2;
+	ok = ok && pwrite(fd, &command, 2, 4) == 2;
+	close(fd);
+	return ok;
+}
+
+static bool bar_range(const char *dev, int bar, __u64 *start, __u64 *size)
+{
+	unsigned long long s = 0, e = 0;
+	char path[96], line[128];
+	bool ok = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", dev);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	for (int i = 0; i <= bar; i++)
+		ok = fgets(line, sizeof(line), f);
+	fclose(f);
+	if (!ok || sscanf(line, "0x%llx 0x%llx", &s, &e) != 2 || !s)
+		return false;
+	*start = s;
+	*size = e - s + 1;
+	return true;
+}
+
+/* The first bridge above a PCI device, as a path; false if it is on the root bus */
+static bool root_port(const char *sysfs, char *port)
+{
+	char path[PATH_MAX], *p, *end;
+
+	if (!realpath(sysfs, path))
+		return false;
+	p = strstr(path, "/pci0000:00/");
+	if (!p)
+		return false;
+	end = strchr(p + strlen("/pci0000:00/"), '/');
+	/* There has to be another device behind it. */
+	if (!end || strlen(end) < 13 || end[5] != ':')
+		return false;
+	*end = 0;
+	strcpy(port, path);
+	return true;
+}
+
+FIXTURE_SETUP(iopmem)
+{
+	DIR *dir = opendir("/sys/bus/pci/devices");
+	struct dirent *entry;
+
+	if (access(PARAM("mode"), W_OK))
+		SKIP(return, "no CONFIG_BLK_DEV_IOPMEM");
+	strcpy(self->bar.dev, PCI_NAME);
+	/* Rather one behind a switch */
+	while (dir && (entry = readdir(dir))) {
+		char path[300], port[PATH_MAX];
+
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.200s", entry->d_name);
+		if (entry->d_name[0] != '.' && root_port(path, port)) {
+			strcat(path, "/device");
+			if (file_has(path, "0x1110"))
+				snprintf(self->bar.dev, sizeof(self->bar.dev), "%.31s",
+					 entry->d_name);
+		}
+	}
+	if (dir)
+		closedir(dir);
+	if (!bar_range(self->bar.dev, 2, &self->bar.start, &self->bar.size))
+		SKIP(return, "no ivshmem device");
+	self->pat = !access(PAT_LIST, R_OK);
+	mkdir(MNT, 0700);
+}
+
+FIXTURE_TEARDOWN(iopmem)
+{
+	umount2(MNT, MNT_DETACH);
+	if (!self->bar.size)
+		return;
+	decode(self->bar.dev, true);
+	write_file(PARAM("bar"), "-1");
+	write_file(PARAM("wc"), "1");
+	write_file(PARAM("mode"), "block");
+	bind_device(self->bar.dev, "\n");
+}
+
+static int mkfs_mount(struct memory *bar)
+{
+	char command[160];
+	int err;
+
+	/* Large allocations are aligned to 512 blocks: 2 MiB. */
+	snprintf(command, sizeof(command),
+		 "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512 %s 256m", bar->node);
+	err = run(command);
+	if (err)
+		return err;
+	return mount(bar->node, MNT, "ext4", 0, "dax=always") ? errno : 0;
+}
+
+static int check_fs(struct memory *bar, const char *flags)
+{
+	char command[160];
+
+	snprintf(command, sizeof(command), "e2fsck -f %s %s >/tmp/fsck.log", flags, bar->node);
+	return run(command);
+}
+
+/* A file in the file system, allocated at once and written, so that it has blocks */
+static int make_file(const char *name, size_t bytes)
+{
+	int fd = open(name, O_RDWR | O_CREAT, 0600);
+	char *zero = page_aligned(SZ_1M);
+
+	if (fd >= 0 && fallocate(fd, 0, 0, bytes)) {
+		close(fd);
+		fd = -1;
+	}
+	for (size_t o = 0; fd >= 0 && o < bytes; o += SZ_1M)
+		if (pwrite(fd, zero, SZ_1M, o) != SZ_1M) {
+			close(fd);
+			fd = -1;
+		}
+	munmap(zero, SZ_1M);
+	return fd;
+}
+
+TEST_F(iopmem, parameters)
+{
+	__u64 start, size;
+	char line[64];
+
+	EXPECT_EQ(EINVAL, write_file(PARAM("mode"), "raw"));
+	ASSERT_TRUE(read_line(PARAM("mode"), line, sizeof(line)));
+	EXPECT_STREQ("block", line);
+
+	/* Not there; too small to be mapped */
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, write_file(PARAM("bar"), i ? "5" : "0"));
+		EXPECT_EQ(i == 0, bar_range(self->bar.dev, i ? 5 : 0, &start, &size));
+		EXPECT_EQ(-ENODEV, bind_as(&self->bar, "block"));
+	}
+	ASSERT_EQ(0, write_file(PARAM("bar"), "2"));
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	release_bar(&self->bar);
+	EXPECT_NE(0, access(self->bar.node, F_OK));
+}
+
+/* By new_id, with nothing that names the device */
+TEST_F(iopmem, new_id)
+{
+	char path[96];
+
+	bind_device(self->bar.dev, "\n");
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", self->bar.dev);
+	write_file(path, self->bar.dev);
+	ASSERT_EQ(0, write_file("/sys/bus/pci/drivers/iopmem/new_id", "1af4 1110"));
+	EXPECT_EQ(0, write_file("/sys/bus/pci/drivers/iopmem/remove_id", "1af4 1110"));
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/iopmem/%s", self->bar.dev);
+	EXPECT_EQ(0, access(path, F_OK));
+}
+
+TEST_F(iopmem, types)
+{
+	for (int wc = 0; wc < 2; wc++) {
+		ASSERT_EQ(0, write_file(PARAM("wc"), wc ? "1" : "0"));
+		ASSERT_EQ(0, bind_as(&self->bar, "block"));
+		if (self->pat)
+			EXPECT_TRUE(pat_has(self->bar.start, self->bar.size,
+					    wc ? "write-combining" : "uncached-minus"));
+		release_bar(&self->bar);
+		EXPECT_EQ(0, pat_entries(self->bar.start, self->bar.size) > 0);
+		ASSERT_EQ(0, bind_as(&self->bar, "char"));
+		if (self->pat && wc)
+			EXPECT_TRUE(pat_has(self->bar.start, self->bar.size, "write-combining"));
+		release_bar(&self->bar);
+		EXPECT_EQ(0, pat_entries(self->bar.start, self->bar.size) > 0);
+	}
+}
+
+/* All sizes and alignments, cached and direct; then by mmap() of the BAR */
+TEST_F_TIMEOUT(iopmem, block, 120)
+{
+	const size_t bytes = 4 * SZ_1M;
+	char *out = page_aligned(bytes), *in = page_aligned(bytes), *p;
+	const off_t at = self->bar.size - bytes;
+	int fd;
+
+	fill_buffer(out, bytes, 1);
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	for (int direct = 0; direct < 2; direct++) {
+		fd = open(self->bar.node, O_RDWR | (direct ? O_DIRECT : 0));
+		ASSERT_GE(fd, 0);
+		for (size_t o = 0, n = 512; o < bytes; o += n, n = n * 3 % (64 * 1024 - 512)) {
+			n = o + n > bytes ? bytes - o : n;
+			ASSERT_EQ(n, pwrite(fd, out + o, n, at + o));
+		}
+		ASSERT_EQ(0, fsync(fd));
+		ASSERT_EQ(bytes, pread(fd, in, bytes, at));
+		EXPECT_TRUE(same(out, in, bytes));
+		memset(in, 0, bytes);
+		/* At the end of the device */
+		EXPECT_EQ(0, pread(fd, in, 512, self->bar.size));
+		EXPECT_EQ(512, pread(fd, in, 1024, self->bar.size - 512));
+		close(fd);
+		fill_buffer(out, bytes, 2);
+	}
+	release_bar(&self->bar);
+	fill_buffer(out, bytes, 1);
+
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
+	ASSERT_NE(MAP_FAILED, p);
+	fill_buffer(out, bytes, 2);
+	EXPECT_TRUE(same(out, p, bytes));
+	munmap(p, bytes);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(iopmem, dax, 120)
+{
+	char *p, *in = page_aligned(FILE_BYTES);
+	struct user_leaves l;
+	struct iovec to = { .iov_base = in, .iov_len = SZ_4K }, from = { .iov_len = SZ_4K };
+	int fd;
+
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	ASSERT_EQ(0, mkfs_mount(&self->bar)) TH_LOG("%s", strerror(errno));
+	fd = make_file(MNT "/f", FILE_BYTES);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	fill_buffer(p, FILE_BYTES, 3);
+	ASSERT_EQ(0, msync(p, FILE_BYTES, MS_SYNC));
+	ASSERT_EQ(FILE_BYTES, pread(fd, in, FILE_BYTES, 0));
+	EXPECT_TRUE(same(p, in, FILE_BYTES));
+
+	/* As the kernel maps it, in large leaves where the file's blocks allow it */
+	ASSERT_TRUE(dump_leaves(p, FILE_BYTES, &l));
+	EXPECT_GT(l.bytes[THI_2M], FILE_BYTES / 2);
+	EXPECT_EQ(FILE_BYTES, l.bytes[THI_2M] + l.bytes[THI_4K]);
+	EXPECT_EQ(self->pat ? THI_WC : THI_UC_MINUS, dump_type(p, FILE_BYTES));
+
+	/* It stays so. */
+	ASSERT_EQ(0, mprotect(p, FILE_BYTES, PROT_READ));
+	ASSERT_EQ(0, mprotect(p + SZ_4K, SZ_4K, PROT_READ | PROT_WRITE));
+	p[SZ_4K] = 1;
+	in[SZ_4K] = 1;
+	EXPECT_EQ(self->pat ? THI_WC : THI_UC_MINUS, dump_type(p, FILE_BYTES));
+	ASSERT_EQ(0, madvise(p, FILE_BYTES, MADV_DONTNEED));
+	EXPECT_TRUE(same(p, in, FILE_BYTES));
+	EXPECT_EQ(self->pat ? THI_WC : THI_UC_MINUS, dump_type(p, FILE_BYTES));
+	munmap(p, FILE_BYTES);
+
+	/* A private copy is normal memory, what it is a copy of is not. */
+	p = mmap(NULL, 16 * SZ_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_TRUE(same(p, in, 16 * SZ_4K));
+	store(p + 3 * SZ_4K, 5);
+	store(p + 4 * SZ_4K, 5);
+	EXPECT_EQ(THI_WB, dump_type(p + 3 * SZ_4K, 2 * SZ_4K));
+	EXPECT_EQ(self->pat ? THI_WC : THI_UC_MINUS, dump_type(p + 5 * SZ_4K, 11 * SZ_4K));
+	ASSERT_EQ(SZ_4K, pread(fd, in, SZ_4K, 3 * SZ_4K));
+	EXPECT_NE(5, load(in));
+	munmap(p, 16 * SZ_4K);
+
+	/* Who has not said that it can do with MMIO does not get the pages. */
+	p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	store(p, 1);
+	from.iov_base = p;
+	EXPECT_EQ(-1, process_vm_readv(getpid(), &to, 1, &from, 1, 0));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(p, SZ_4K);
+	close(fd);
+
+	/* Mounted once more it is all there. */
+	ASSERT_EQ(0, umount(MNT));
+	EXPECT_EQ(0, check_fs(&self->bar, "-n"));
+	ASSERT_EQ(0, mount(self->bar.node, MNT, "ext4", 0, "dax=never"));
+	fd = open(MNT "/f", O_RDONLY);
+	ASSERT_EQ(SZ_1M, pread(fd, in + SZ_2M, SZ_1M, SZ_1M));
+	fill_buffer(in, FILE_BYTES, 3);
+	p = page_aligned(SZ_1M);
+	ASSERT_EQ(SZ_1M, pread(fd, p, SZ_1M, SZ_1M));
+	EXPECT_TRUE(same(p, in + SZ_1M, SZ_1M));
+	close(fd);
+	ASSERT_EQ(0, umount(MNT));
+}
+
+/*
+ * The largest leaf in mode char. The direct map has large leaves already, and has
+ * asked for the MTRRs to stay as they are: they do not matter here.
+ */
+static int folio_leaf(void)
+{
+	char limit[16];
+
+	if (!read_line(LIMIT, limit, sizeof(limit)) || !strcmp(limit, "4K"))
+		return THI_4K;
+	if (!strcmp(limit, "2M") || !file_has("/proc/cpuinfo", " pdpe1gb"))
+		return THI_2M;
+	return THI_1G;
+}
+
+/* Bytes that p2p memory has free */
+static __u64 free_bytes(struct memory *bar)
+{
+	char path[96], line[32];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/available", bar->dev);
+	return read_line(path, line, sizeof(line)) ? strtoull(line, NULL, 10) : -1ULL;
+}
+
+TEST_F_TIMEOUT(iopmem, character, 120)
+{
+	const __u64 bytes = self->bar.size > 2 * SZ_1G ? 2 * SZ_1G : self->bar.size;
+	struct rusage before, after;
+	int fd, max = folio_leaf();
+	struct user_leaves l;
+	char *p;
+
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_PRIVATE, fd, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, 2 * SZ_4K, PROT_READ, MAP_SHARED, fd,
+				   self->bar.size - SZ_4K));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 1ULL << 60));
+	EXPECT_EQ(EINVAL, errno);
+
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	getrusage(RUSAGE_SELF, &before);
+	for (__u64 o = 0; o < bytes; o += SZ_2M)
+		store(p + o, pattern(o));
+	getrusage(RUSAGE_SELF, &after);
+	EXPECT_EQ(max == THI_1G ? bytes / SZ_1G : bytes / SZ_2M,
+		  after.ru_minflt - before.ru_minflt);
+	if (max > THI_4K) {
+		ASSERT_TRUE(dump_leaves(p, bytes, &l));
+		EXPECT_EQ(bytes, l.bytes[max]);
+	}
+	if (self->pat)
+		EXPECT_EQ(THI_WC, dump_type(p, bytes));
+	for (__u64 o = 0; o < bytes; o += SZ_2M)
+		ASSERT_EQ(pattern(o), load(p + o));
+	EXPECT_EQ(self->bar.size - (max > THI_4K ? bytes : bytes / SZ_2M * SZ_4K),
+		  free_bytes(&self->bar));
+
+	/* Unmapping a part of a leaf leaves the rest, and what is in it. */
+	ASSERT_EQ(0, munmap(p + SZ_2M, SZ_4K));
+	for (__u64 o = 0; o < bytes; o += o ? SZ_2M : 2 * SZ_2M)
+		ASSERT_EQ(pattern(o), load(p + o));
+	ASSERT_EQ(0, munmap(p, bytes));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+	close(fd);
+}
+
+/* Mappings of the same memory that want different leaves, and a child */
+TEST_F_TIMEOUT(iopmem, character_shared, 120)
+{
+	const int type = self->pat ? THI_WC : THI_UC_MINUS;
+	const __u64 bytes = SZ_1G;
+	char *area = reserve(2 * SZ_1G), *large, *small, *skewed;
+	struct user_leaves l;
+	int fd, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	/* A page first: its 2 MiB cannot be a large folio, nor its GiB. */
+	small = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 5 * SZ_2M + SZ_4K);
+	ASSERT_NE(MAP_FAILED, small);
+	store(small, 0x11);
+	large = mmap(area, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	ASSERT_EQ(area, large);
+	for (__u64 o = 0; o < bytes; o += SZ_2M)
+		store(large + o + SZ_4K, pattern(o));
+	EXPECT_EQ(pattern(5 * SZ_2M), load(small));
+	store(small, 0x12);
+	EXPECT_EQ(0x12, load(large + 5 * SZ_2M + SZ_4K));
+	ASSERT_TRUE(dump_leaves(large, bytes, &l));
+	EXPECT_EQ(0, l.bytes[THI_1G]);
+	EXPECT_EQ(folio_leaf() > THI_4K ? bytes - SZ_2M : 0, l.bytes[THI_2M]);
+	EXPECT_EQ(type, dump_type(large, bytes));
+
+	/* Not congruent: pages of large folios */
+	skewed = mmap(area + bytes + SZ_4K, SZ_2M, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED, fd, 0);
+	ASSERT_EQ(area + bytes + SZ_4K, skewed);
+	EXPECT_EQ(pattern(0), load(skewed + SZ_4K));
+	store(skewed + SZ_4K, 0x13);
+	EXPECT_EQ(0x13, load(large + SZ_4K));
+	EXPECT_EQ(type, dump_type(skewed, SZ_2M));
+
+	/* A child has it too, and what is left when the parent has gone. */
+	pid = fork();
+	if (!pid) {
+		store(large + 2 * SZ_2M, 0x14);
+		_exit(load(large + SZ_4K) == 0x13 && load(small) == 0x12 ? 0 : 1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0x14, load(large + 2 * SZ_2M));
+
+	/* Protection, moving, dropping */
+	ASSERT_EQ(0, mprotect(large, bytes, PROT_READ));
+	EXPECT_EQ(SIGSEGV, try_write(large + SZ_4K, 1));
+	EXPECT_EQ(0x13, load(large + SZ_4K));
+	ASSERT_EQ(0, mprotect(large, bytes, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, munmap(small, SZ_4K));
+	ASSERT_EQ(0, munmap(skewed, SZ_2M));
+	ASSERT_EQ(0, madvise(large, bytes, MADV_DONTNEED));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+	EXPECT_EQ(0x13, load(large + SZ_4K));
+	ASSERT_EQ(0, munmap(large, bytes));
+	/* Nobody is in the way any more. */
+	large = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, large);
+	EXPECT_EQ(0x13, load(large + SZ_4K));
+	ASSERT_TRUE(dump_leaves(large, bytes, &l));
+	EXPECT_EQ(folio_leaf() == THI_4K ? SZ_4K : folio_leaf() == THI_2M ? SZ_2M : SZ_1G,
+		  l.bytes[folio_leaf()]);
+	ASSERT_EQ(0, munmap(large, bytes));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+	close(fd);
+}
+
+/* The driver goes while files are open and mapped. */
+TEST_F(iopmem, character_unbind)
+{
+	__u32 value;
+	char *p;
+	int fd;
+
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, self->bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(0, try_write(p, 1));
+	release_bar(&self->bar);
+	EXPECT_EQ(SIGBUS, try_read(p, &value));
+	EXPECT_EQ(SIGBUS, try_read(p + SZ_2M, &value));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 0));
+	EXPECT_EQ(ENODEV, errno);
+	/* Another one has nothing to do with it. */
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	EXPECT_EQ(SIGBUS, try_read(p, &value));
+	munmap(p, self->bar.size);
+	close(fd);
+	fd = open(self->bar.node, O_RDWR);
+	EXPECT_GE(fd, 0);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(iopmem, decode, 120)
+{
+	char *in = page_aligned(SZ_4K), *p;
+	__u32 value;
+	int fd;
+
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_TRUE(decode(self->bar.dev, false));
+	EXPECT_EQ(SIGBUS, try_read(p, &value));
+	ASSERT_TRUE(decode(self->bar.dev, true));
+	EXPECT_EQ(0, try_read(p, &value));
+	munmap(p, SZ_4K);
+	close(fd);
+
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	fd = open(self->bar.node, O_RDWR | O_DIRECT);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(SZ_4K, pread(fd, in, SZ_4K, 0));
+	ASSERT_TRUE(decode(self->bar.dev, false));
+	EXPECT_EQ(-1, pread(fd, in, SZ_4K, 0));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_EQ(-1, pwrite(fd, in, SZ_4K, 0));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_EQ(-1, fsync(fd));
+	EXPECT_EQ(EIO, errno);
+	ASSERT_TRUE(decode(self->bar.dev, true));
+	EXPECT_EQ(SZ_4K, pread(fd, in, SZ_4K, 0));
+	EXPECT_EQ(0, fsync(fd));
+	close(fd);
+
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	ASSERT_EQ(0, mkfs_mount(&self->bar));
+	fd = make_file(MNT "/f", SZ_2M);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, SZ_1M, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_TRUE(decode(self->bar.dev, false));
+	EXPECT_EQ(SIGBUS, try_read(p, &value));
+	EXPECT_EQ(-1, pread(fd, in, SZ_4K, SZ_1M));
+	EXPECT_EQ(EIO, errno);
+	ASSERT_TRUE(decode(self->bar.dev, true));
+	EXPECT_EQ(0, try_read(p, &value));
+	munmap(p, SZ_1M);
+	close(fd);
+	umount(MNT);
+}
+
+/* Stores to a mapped file until they fault */
+static int store_loop(void)
+{
+	int fd = open(MNT "/f", O_RDWR), err = 0;
+	char *p = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return 1;
+	for (int n = 0; !err; n++)
+		err = try_write(p + n % (FILE_BYTES / SZ_4K) * SZ_4K, n);
+	return err == SIGBUS ? 0 : 2;
+}
+
+/* Writes and reads a file until that fails */
+static int rw_loop(void)
+{
+	int fd = open(MNT "/g", O_RDWR | O_CREAT, 0600);
+	char *p = page_aligned(SZ_1M);
+
+	if (fd < 0)
+		return 1;
+	for (int n = 0; ; n++) {
+		off_t o = n % 16 * SZ_1M;
+
+		if (pwrite(fd, p, SZ_1M, o) != SZ_1M || pread(fd, p, SZ_1M, o) != SZ_1M)
+			return 0;
+		if (n % 16 == 15 && fsync(fd))
+			return 0;
+	}
+}
+
+/* Reads the device until that fails */
+static int device_loop(const char *node)
+{
+	int fd = open(node, O_RDONLY | O_DIRECT);
+	char *p = page_aligned(SZ_1M);
+
+	if (fd < 0)
+		return 1;
+	for (int n = 0; ; n++)
+		if (pread(fd, p, SZ_1M, n % 16 * SZ_1M) != SZ_1M)
+			return 0;
+}
+
+/* Maps and unmaps, so that there is always a fault on its way */
+static int fault_loop(void)
+{
+	int fd = open(MNT "/f", O_RDWR);
+	__u32 value;
+
+	for (int n = 0; ; n++) {
+		off_t o = n % 8 * SZ_4K;
+		char *p = mmap(NULL, FILE_BYTES - o, PROT_READ | PROT_WRITE, MAP_SHARED, fd, o);
+
+		/* The file system is shut down. */
+		if (p == MAP_FAILED)
+			return errno == EIO ? 0 : 1;
+		if (try_read(p + n % 61 * SZ_1M, &value) || try_write(p + SZ_1M, 1))
+			return 0;
+		munmap(p, FILE_BYTES - o);
+	}
+}
+
+TEST_F_TIMEOUT(iopmem, unbind_under_load, 120)
+{
+	int status, fd;
+	pid_t pid[4];
+	char *p;
+	__u32 value;
+
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	for (int round = 0; round < 3; round++) {
+		ASSERT_EQ(0, bind_as(&self->bar, "block"));
+		ASSERT_EQ(0, mkfs_mount(&self->bar));
+		fd = make_file(MNT "/f", FILE_BYTES);
+		ASSERT_GE(fd, 0);
+		/* A mapping that nobody looks at meanwhile */
+		p = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		ASSERT_NE(MAP_FAILED, p);
+		fill(p, 0, FILE_BYTES);
+		for (int i = 0; i < 4; i++) {
+			pid[i] = fork();
+			if (!pid[i])
+				_exit(i == 0 ? store_loop() : i == 1 ? fault_loop() :
+				      i == 2 ? rw_loop() : device_loop(self->bar.node));
+			ASSERT_GT(pid[i], 0);
+		}
+		usleep(300000 + round * 100000);
+		release_bar(&self->bar);
+		for (int i = 0; i < 4; i++) {
+			ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
+			EXPECT_EQ(0, status) TH_LOG("%d", i);
+		}
+		EXPECT_EQ(SIGBUS, try_read(p, &value));
+		EXPECT_EQ(SIGBUS, try_write(p + SZ_2M, 1));
+		EXPECT_EQ(-1, pread(fd, &value, sizeof(value), 0));
+		munmap(p, FILE_BYTES);
+		close(fd);
+		EXPECT_EQ(0, umount(MNT));
+		EXPECT_LE(pat_entries(self->bar.start, self->bar.size), 0);
+
+		ASSERT_EQ(0, bind_as(&self->bar, "block"));
+		/* 1: there was something to replay or to mend. */
+		EXPECT_LE(check_fs(&self->bar, "-p"), 1);
+		EXPECT_EQ(0, check_fs(&self->bar, "-n"));
+		release_bar(&self->bar);
+	}
+}
+
+TEST_F_TIMEOUT(iopmem, rounds, 120)
+{
+	static const char * const modes[] = { "block", "char", "p2pmem" };
+	long tables = 0;
+
+	for (int n = 0; n < 15; n++) {
+		ASSERT_EQ(0, bind_as(&self->bar, modes[n % 3]));
+		release_bar(&self->bar);
+		/* Tables that the first rounds made stay. */
+		if (n == 2)
+			tables = page_table_bytes();
+	}
+	/* Less than one a round of any mode: others have page tables, too. */
+	EXPECT_LT(page_table_bytes() - tables, 4 * SZ_4K);
+	EXPECT_LE(pat_entries(self->bar.start, self->bar.size), 0);
+}
+
+/* Peer-to-peer DMA */
+
+/* The n-th NVMe disk that is behind the same root port as @dev, or that is not */
+static bool find_disk(const char *dev, bool peer, int n, char *disk, char *pci)
+{
+	char path[300], mine[PATH_MAX] = "", port[PATH_MAX];
+	bool found = false;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", dev);
+	root_port(path, mine);
+	for (int i = 0; !found && i < 8; i++) {
+		snprintf(path, sizeof(path), "/sys/block/nvme%dn1/device/device", i);
+		if (access(path, F_OK) || !root_port(path, port) ||
+		    !strcmp(port, mine) != peer || n--)
+			continue;
+		snprintf(disk, 32, "/dev/nvme%dn1", i);
+		if (realpath(path, port))
+			snprintf(pci, 32, "%.31s", strrchr(port, '/') + 1);
+		found = true;
+	}
+	return found;
+}
+
+/* O_DIRECT between a disk and memory of a peer: both ways, by parts. Errno or 0 */
+static int transfer(const char *disk, char *mem, size_t bytes, bool *equal)
+{
+	char *buf = page_aligned(bytes);
+	int fd = open(disk, O_RDWR | O_DIRECT), err = 0;
+
+	*equal = false;
+	if (fd < 0 || !buf)
+		return errno;
+	/* To the disk */
+	fill_buffer(mem, bytes, getpid());
+	__sync_synchronize();
+	load(mem + bytes - 4);
+	if (pwrite(fd, mem, bytes, 0) != bytes ||
+	    pread(fd, buf, bytes, 0) != bytes)
+		err = errno;
+	*equal = !err && same(mem, buf, bytes);
+	/* And from it: other data, elsewhere */
+	if (!err) {
+		fill_buffer(buf, bytes, 77);
+		if (pwrite(fd, buf, bytes, SZ_2M) != bytes ||
+		    pread(fd, mem, bytes, SZ_2M) != bytes)
+			err = errno;
+		*equal = *equal && !err && same(mem, buf, bytes);
+	}
+	/* Not aligned to pages */
+	if (!err && pread(fd, mem + 512, SZ_4K, SZ_2M + SZ_4K) != SZ_4K)
+		err = errno;
+	*equal = *equal && !err && same(mem + 512, buf + SZ_4K, SZ_4K);
+	close(fd);
+	munmap(buf, bytes);
+	return err;
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_dax, 120)
+{
+	char peer[32], other[32], pci[32], *p;
+	bool equal;
+	int fd;
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	ASSERT_EQ(0, mkfs_mount(&self->bar));
+	fd = make_file(MNT "/f", 8 * SZ_1M);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, 8 * SZ_1M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(0, transfer(peer, p, SZ_1M, &equal));
+	EXPECT_TRUE(equal);
+	EXPECT_EQ(0, transfer(peer, p + 5 * SZ_1M + SZ_4K, SZ_2M, &equal));
+	EXPECT_TRUE(equal);
+
+	/* Behind another root port */
+	ASSERT_TRUE(find_disk(self->bar.dev, false, 0, other, pci));
+	EXPECT_EQ(NO_PEER, transfer(other, p, SZ_1M, &equal));
+	munmap(p, 8 * SZ_1M);
+	close(fd);
+	ASSERT_EQ(0, umount(MNT));
+	EXPECT_EQ(0, check_fs(&self->bar, "-n"));
+}
+
+/* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */
+TEST_F_TIMEOUT(iopmem, p2p_char, 120)
+{
+	char peer[32], other[32], pci[32], *p;
+	struct user_leaves l;
+	bool equal;
+	int fd;
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	ASSERT_TRUE(find_disk(self->bar.dev, false, 0, other, pci));
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, self->bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(0, transfer(peer, p, SZ_1M, &equal));
+	EXPECT_TRUE(equal);
+	EXPECT_EQ(0, transfer(peer, p + 5 * SZ_2M - SZ_4K, SZ_2M, &equal));
+	EXPECT_TRUE(equal);
+	EXPECT_EQ(NO_PEER, transfer(other, p, SZ_1M, &equal));
+	ASSERT_TRUE(dump_leaves(p, self->bar.size, &l));
+	if (folio_leaf() > THI_4K)
+		EXPECT_LT(0, l.bytes[folio_leaf()]);
+	munmap(p, self->bar.size);
+	close(fd);
+}
+
+/* What @dev gives away, used by @disk */
+static int transfer_p2pmem(const char *dev, const char *disk, bool *equal)
+{
+	char path[96], *p;
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/allocate", dev);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return errno;
+	p = mmap(NULL, SZ_1M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	err = p == MAP_FAILED ? errno : 0;
+	close(fd);
+	if (err)
+		return err;
+	err = transfer(disk, p, SZ_1M, equal);
+	munmap(p, SZ_1M);
+	return err;
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_p2pmem, 120)
+{
+	char peer[32], other[32], pci[32];
+	bool equal;
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	ASSERT_TRUE(find_disk(self->bar.dev, false, 0, other, pci));
+	for (int wc = 0; wc < 2; wc++) {
+		ASSERT_EQ(0, write_file(PARAM("wc"), wc ? "1" : "0"));
+		ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+		EXPECT_EQ(0, transfer_p2pmem(self->bar.dev, peer, &equal));
+		EXPECT_TRUE(equal);
+		EXPECT_EQ(NO_PEER, transfer_p2pmem(self->bar.dev, other, &equal));
+		release_bar(&self->bar);
+	}
+}
+
+/* The memory buffer of one controller, used by another */
+TEST_F_TIMEOUT(iopmem, p2p_cmb, 120)
+{
+	char disk[32], pci[32], path[96], cmb[32] = "", own[32] = "", peer[32] = "";
+	__u64 start, size;
+	bool equal;
+
+	for (int n = 0; find_disk(self->bar.dev, true, n, disk, pci); n++) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/allocate", pci);
+		if (access(path, R_OK)) {
+			strcpy(peer, disk);
+		} else {
+			strcpy(cmb, pci);
+			strcpy(own, disk);
+		}
+	}
+	if (!cmb[0] || !peer[0])
+		SKIP(return, "no NVMe controller with a memory buffer beside another");
+	ASSERT_TRUE(bar_range(cmb, 2, &start, &size));
+	if (self->pat)
+		EXPECT_TRUE(pat_has(start, size, "write-combining"));
+	EXPECT_EQ(0, transfer_p2pmem(cmb, peer, &equal));
+	EXPECT_TRUE(equal);
+	/* The disk itself has its submission queues there. */
+	EXPECT_EQ(0, transfer_p2pmem(cmb, own, &equal));
+	EXPECT_TRUE(equal);
+	ASSERT_TRUE(find_disk(self->bar.dev, false, 0, disk, pci));
+	EXPECT_EQ(NO_PEER, transfer_p2pmem(cmb, disk, &equal));
+}
+
+TEST_HARNESS_MAIN
