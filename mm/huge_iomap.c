@@ -6,7 +6,6 @@
  */
 #define pr_fmt(fmt) "huge_iomap: " fmt
 
-#include <kunit/visibility.h>
 #include <linux/array_size.h>
 #include <linux/cache.h>
 #include <linux/export.h>
@@ -63,7 +62,7 @@ unsigned int huge_iomap_max_shift(pgprot_t prot)
 				    arch_vmap_pmd_supported(prot),
 				    arch_vmap_pud_supported(prot));
 }
-EXPORT_SYMBOL_IF_KUNIT(huge_iomap_max_shift);
+EXPORT_SYMBOL_GPL(huge_iomap_max_shift);
 
 #ifdef CONFIG_SYSFS
 static ssize_t limit_show(struct kobject *kobj, struct kobj_attribute *attr,

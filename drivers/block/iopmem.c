@@ -341,14 +341,16 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 	/* Without order: it is just becoming free. Look again. */
 	if (!folio)
 		return order ? VM_FAULT_FALLBACK : VM_FAULT_NOPAGE;
-	if (order && folio_order(folio) != order)
-		ret = VM_FAULT_FALLBACK;
-	else if (order == PMD_ORDER)
-		ret = vmf_insert_folio_pmd(vmf, folio, write);
-	else if (order)
-		ret = vmf_insert_folio_pud(vmf, folio, write);
-	else
+	ret = VM_FAULT_FALLBACK;
+	if (!order)
 		ret = vmf_insert_page_mkwrite(vmf, virt_to_page(iop->addr + offset), write);
+	else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && order == PMD_ORDER &&
+		 folio_order(folio) == order)
+		ret = vmf_insert_folio_pmd(vmf, folio, write);
+	else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) &&
+		 IS_ENABLED(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD) &&
+		 order == PUD_ORDER && folio_order(folio) == order)
+		ret = vmf_insert_folio_pud(vmf, folio, write);
 	folio_put(folio);
 	return ret;
 }

@@ -165,6 +165,8 @@ FIXTURE_SETUP(iopmem)
 	struct dirent *entry;
 
 	if (access(PARAM("mode"), W_OK))
+		run("modprobe -q iopmem 2>/dev/null");
+	if (access(PARAM("mode"), W_OK))
 		SKIP(return, "no CONFIG_BLK_DEV_IOPMEM");
 	strcpy(self->bar.dev, PCI_NAME);
 	/* Rather one behind a switch */

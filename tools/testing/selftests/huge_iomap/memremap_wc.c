@@ -383,6 +383,38 @@ TEST_F(memremap, p2pmem)
 	}
 }
 
+/* Memory that is mapped write-combining already stays so, in user space too. */
+TEST_F(memremap, p2pmem_shared)
+{
+	struct test_memremap_p2pmem req = { .bar = 2, .bytes = 4 * SZ_2M };
+	struct test_huge_iomap_user user = { .bytes = SZ_4K };
+	int wc = open(PCI_DEVICE "/resource2_wc", O_RDWR), fd;
+	char *other, *p;
+
+	if (wc < 0)
+		SKIP(return, "no PAT: types are not tracked");
+	other = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, wc, 0);
+	ASSERT_NE(MAP_FAILED, other);
+	if (ioctl(self->dev, TMR_P2PMEM, &req)) {
+		if (errno == EOPNOTSUPP)
+			SKIP(return, "no CONFIG_PCI_P2PDMA");
+		ASSERT_EQ(0, errno);
+	}
+	EXPECT_TRUE(pat_has(self->start, req.bytes, "write-combining"));
+	fd = open(PCI_DEVICE "/p2pmem/allocate", O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	close(fd);
+	user.addr = (unsigned long)p;
+	ASSERT_EQ(0, ioctl(self->thi, THI_USER, &user));
+	EXPECT_EQ(THI_WC, user.type);
+	munmap(p, SZ_4K);
+	munmap(other, SZ_4K);
+	close(wc);
+	ASSERT_EQ(0, bind_to("\n"));
+}
+
 /* Lines of the kernel's log with @word */
 static int messages(const char *word)
 {
