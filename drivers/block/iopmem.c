@@ -320,7 +320,6 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 	struct vm_area_struct *vma = vmf->vma;
 	struct iopmem_file *f = vma->vm_file->private_data;
 	struct iopmem *iop = f->iop;
-	const bool write = vmf->flags & FAULT_FLAG_WRITE;
 	const unsigned long size = PAGE_SIZE << order;
 	const unsigned long addr = ALIGN_DOWN(vmf->address, size);
 	const u64 offset = PFN_PHYS(vmf->pgoff) - (ALIGN_DOWN(vmf->address, PAGE_SIZE) - addr);
@@ -341,16 +340,7 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 	/* Without order: it is just becoming free. Look again. */
 	if (!folio)
 		return order ? VM_FAULT_FALLBACK : VM_FAULT_NOPAGE;
-	ret = VM_FAULT_FALLBACK;
-	if (!order)
-		ret = vmf_insert_page_mkwrite(vmf, virt_to_page(iop->addr + offset), write);
-	else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && order == PMD_ORDER &&
-		 folio_order(folio) == order)
-		ret = vmf_insert_folio_pmd(vmf, folio, write);
-	else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) &&
-		 IS_ENABLED(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD) &&
-		 order == PUD_ORDER && folio_order(folio) == order)
-		ret = vmf_insert_folio_pud(vmf, folio, write);
+	ret = pci_p2pdma_vmf_insert(vmf, virt_to_page(iop->addr + PFN_PHYS(vmf->pgoff)), order);
 	folio_put(folio);
 	return ret;
 }

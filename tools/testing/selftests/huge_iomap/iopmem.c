@@ -439,6 +439,7 @@ TEST_F_TIMEOUT(iopmem, character, 120)
 	struct rusage before, after;
 	int fd, max = folio_leaf();
 	struct user_leaves l;
+	long want;
 	char *p;
 
 	ASSERT_EQ(0, bind_as(&self->bar, "char"));
@@ -458,8 +459,10 @@ TEST_F_TIMEOUT(iopmem, character, 120)
 	for (__u64 o = 0; o < bytes; o += SZ_2M)
 		store(p + o, pattern(o));
 	getrusage(RUSAGE_SELF, &after);
-	EXPECT_EQ(max == THI_1G ? bytes / SZ_1G : bytes / SZ_2M,
-		  after.ru_minflt - before.ru_minflt);
+	/* The program's own pages take a fault now and then. */
+	want = max == THI_1G ? bytes / SZ_1G : bytes / SZ_2M;
+	EXPECT_LE(want, after.ru_minflt - before.ru_minflt);
+	EXPECT_GE(want + 4, after.ru_minflt - before.ru_minflt);
 	if (max > THI_4K) {
 		ASSERT_TRUE(dump_leaves(p, bytes, &l));
 		EXPECT_EQ(bytes, l.bytes[max]);
@@ -550,6 +553,89 @@ TEST_F_TIMEOUT(iopmem, character_shared, 120)
 	ASSERT_EQ(0, munmap(large, bytes));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	close(fd);
+}
+
+static char *allocate(struct memory *bar, void *at, __u64 bytes)
+{
+	char path[96], *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/allocate", bar->dev);
+	fd = open(path, O_RDWR);
+	p = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* p2pmem/allocate: leaves, parts, a child, and the memory that is left */
+TEST_F_TIMEOUT(iopmem, p2pmem, 120)
+{
+	const int max = folio_leaf(), type = self->pat ? THI_WC : THI_UC_MINUS;
+	const __u64 bytes = self->bar.size / 2 > SZ_1G ? SZ_1G + SZ_2M + SZ_4K :
+							 32 * SZ_2M + SZ_4K;
+	char *p, *other, *odd, *area = reserve(2 * SZ_1G);
+	struct user_leaves l;
+	int status;
+	__u32 v;
+	pid_t pid;
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+	EXPECT_EQ(NULL, allocate(&self->bar, NULL, 2 * self->bar.size));
+	EXPECT_EQ(ENOMEM, errno);
+	p = allocate(&self->bar, NULL, bytes);
+	other = allocate(&self->bar, NULL, SZ_2M);
+	odd = allocate(&self->bar, area + SZ_4K, SZ_2M);
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, other);
+	ASSERT_EQ(area + SZ_4K, odd);
+	EXPECT_EQ(self->bar.size - bytes - 2 * SZ_2M, free_bytes(&self->bar));
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		store(p + o, pattern(o));
+	for (__u64 o = 0; o < SZ_2M; o += SZ_4K) {
+		store(other + o, 1);
+		store(odd + o, 2);
+	}
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		ASSERT_EQ(pattern(o), load(p + o));
+	ASSERT_TRUE(dump_leaves(p, bytes, &l));
+	EXPECT_EQ(max == THI_1G ? bytes / SZ_1G : 0, l.bytes[THI_1G] / SZ_1G);
+	if (max > THI_4K)
+		EXPECT_EQ(SZ_4K, l.bytes[THI_4K]);
+	EXPECT_EQ(type, dump_type(p, bytes));
+	EXPECT_EQ(type, dump_type(odd, SZ_2M));
+
+	/* What is left of a leaf is there, and nobody else gets the rest. */
+	ASSERT_EQ(0, munmap(p + 3 * SZ_4K, SZ_4K));
+	ASSERT_EQ(0, madvise(p + SZ_2M + SZ_4K, SZ_4K, MADV_DONTNEED));
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		if (o != 3 * SZ_4K)
+			ASSERT_EQ(pattern(o), load(p + o));
+	EXPECT_EQ(self->bar.size - bytes - 2 * SZ_2M, free_bytes(&self->bar));
+
+	pid = fork();
+	if (!pid) {
+		munmap(p, bytes);
+		store(other + SZ_4K, 3);
+		_exit(load(odd) != 2);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(3, load(other + SZ_4K));
+	EXPECT_EQ(pattern(0), load(p));
+
+	ASSERT_EQ(0, munmap(p, bytes));
+	EXPECT_EQ(self->bar.size - 2 * SZ_2M, free_bytes(&self->bar));
+	ASSERT_EQ(0, munmap(odd, SZ_2M));
+
+	/* The driver goes, and other comes back with another one. */
+	release_bar(&self->bar);
+	EXPECT_EQ(SIGBUS, try_read(other, &v));
+	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+	EXPECT_EQ(SIGBUS, try_read(other, &v));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+	ASSERT_EQ(0, munmap(other, SZ_2M));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 }
 
 /* The driver goes while files are open and mapped. */

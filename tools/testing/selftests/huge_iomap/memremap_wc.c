@@ -359,15 +359,14 @@ TEST_F(memremap, p2pmem)
 		p = mmap(area, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 		ASSERT_EQ(area, p);
 		close(fd);
-		user.addr = (unsigned long)p;
-		ASSERT_EQ(0, ioctl(self->thi, THI_USER, &user));
-		EXPECT_EQ(want, user.type);
-		EXPECT_EQ(SZ_2M, user.leaf_bytes[THI_4K]);
-
 		/* What is written there is in the BAR. */
 		for (__u32 o = 0; o < SZ_2M; o += SZ_4K)
 			store(p + o, 0xdeadbeef + o + wc);
 		__sync_synchronize();
+		user.addr = (unsigned long)p;
+		ASSERT_EQ(0, ioctl(self->thi, THI_USER, &user));
+		EXPECT_EQ(want, user.type);
+		EXPECT_EQ(SZ_2M, user.leaf_bytes[THI_4K] + user.leaf_bytes[THI_2M]);
 		for (__u32 o = 0; o < SZ_2M; o += 16 * SZ_4K) {
 			__u32 value;
 
@@ -406,6 +405,7 @@ TEST_F(memremap, p2pmem_shared)
 	p = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, p);
 	close(fd);
+	store(p, 1);
 	user.addr = (unsigned long)p;
 	ASSERT_EQ(0, ioctl(self->thi, THI_USER, &user));
 	EXPECT_EQ(THI_WC, user.type);
