@@ -555,7 +555,7 @@ TEST_F_TIMEOUT(iopmem, character_shared, 120)
 	close(fd);
 }
 
-static char *allocate(struct memory *bar, void *at, __u64 bytes)
+static char *map_p2pmem(struct memory *bar, void *at, __u64 bytes)
 {
 	char path[96], *p;
 	int fd;
@@ -581,11 +581,11 @@ TEST_F_TIMEOUT(iopmem, p2pmem, 120)
 
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
-	EXPECT_EQ(NULL, allocate(&self->bar, NULL, 2 * self->bar.size));
+	EXPECT_EQ(NULL, map_p2pmem(&self->bar, NULL, 2 * self->bar.size));
 	EXPECT_EQ(ENOMEM, errno);
-	p = allocate(&self->bar, NULL, bytes);
-	other = allocate(&self->bar, NULL, SZ_2M);
-	odd = allocate(&self->bar, area + SZ_4K, SZ_2M);
+	p = map_p2pmem(&self->bar, NULL, bytes);
+	other = map_p2pmem(&self->bar, NULL, SZ_2M);
+	odd = map_p2pmem(&self->bar, area + SZ_4K, SZ_2M);
 	ASSERT_NE(NULL, p);
 	ASSERT_NE(NULL, other);
 	ASSERT_EQ(area + SZ_4K, odd);
