@@ -21,7 +21,6 @@
 #include <linux/dax.h>
 #include <linux/huge_iomap.h>
 #include <linux/idr.h>
-#include <linux/io.h>
 #include <linux/kref.h>
 #include <linux/memremap.h>
 #include <linux/miscdevice.h>
@@ -114,18 +113,21 @@ struct iopmem_file {
 	struct address_space *mapping;
 };
 
-/*
- * Drain and flush what the CPU has written. The read is of the configuration space:
- * it tells, too, whether the device is there and decodes its memory.
- */
-static bool device_sync(struct iopmem *iop)
+/* Is the device there, and does it decode its memory? */
+static bool device_works(struct iopmem *iop)
 {
 	u16 command;
 
-	/* Stores that are in write-combining buffers go to the device now. */
-	wmb();
 	return !pci_read_config_word(iop->pdev, PCI_COMMAND, &command) &&
 	       !PCI_POSSIBLE_ERROR(command) && (command & PCI_COMMAND_MEMORY);
+}
+
+/* Drain and flush what the CPU has written: device_works() is the read behind it. */
+static bool device_sync(struct iopmem *iop)
+{
+	/* Stores that are in write-combining buffers go to the device now. */
+	wmb();
+	return device_works(iop);
 }
 
 static int add_p2p_memory(struct iopmem *iop, int bar)
@@ -141,10 +143,13 @@ static bool copy_segment(struct bio_vec *bv, void *addr, bool write)
 	void *mem = bvec_kmap_local(bv);
 	unsigned long left = 0;
 
-	if (write)
+	if (write) {
+		flush_dcache_page(bv->bv_page);
 		memcpy_flushcache(addr, mem, bv->bv_len);
-	else
+	} else {
 		left = copy_mc_to_kernel(mem, addr, bv->bv_len);
+		flush_dcache_page(bv->bv_page);
+	}
 	kunmap_local(mem);
 	return !left;
 }
@@ -158,12 +163,8 @@ static blk_status_t iopmem_rw(struct iopmem *iop, struct bio *bio)
 	bio_for_each_segment(bv, bio, iter) {
 		void *addr = iop->addr + (iter.bi_sector << SECTOR_SHIFT);
 
-		if (write)
-			flush_dcache_page(bv.bv_page);
 		if (!copy_segment(&bv, addr, write))
 			return BLK_STS_IOERR;
-		if (!write)
-			flush_dcache_page(bv.bv_page);
 	}
 	return BLK_STS_OK;
 }
@@ -212,7 +213,7 @@ static long iopmem_direct_access(struct dax_device *dax, pgoff_t pgoff, long nr_
 	struct iopmem *iop = dax_get_private(dax);
 	const u64 offset = PFN_PHYS(pgoff);
 
-	if (!device_sync(iop))
+	if (!device_works(iop))
 		return -EIO;
 	if (kaddr)
 		*kaddr = iop->addr + offset;
@@ -317,8 +318,7 @@ err_disk:
  */
 static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
-	struct vm_area_struct *vma = vmf->vma;
-	struct iopmem_file *f = vma->vm_file->private_data;
+	struct iopmem_file *f = vmf->vma->vm_file->private_data;
 	struct iopmem *iop = f->iop;
 	const unsigned long size = PAGE_SIZE << order;
 	const unsigned long addr = ALIGN_DOWN(vmf->address, size);
@@ -326,14 +326,13 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 	struct folio *folio;
 	vm_fault_t ret;
 
-	/* The VMA may begin or end within the leaf, or not be congruent. */
-	if (order && (addr < vma->vm_start || addr + size > vma->vm_end ||
-		      order + PAGE_SHIFT > huge_iomap_max_shift(vma->vm_page_prot) ||
-		      order > MAX_FOLIO_ORDER || !IS_ALIGNED(iop->phys + offset, size)))
+	/* No folio is made that a leaf could not map; the VMA may not be congruent. */
+	if (order && (!pci_p2pdma_leaf_fits(vmf, order) ||
+		      !IS_ALIGNED(iop->phys + offset, size)))
 		return VM_FAULT_FALLBACK;
 
 	guard(rwsem_read)(&iop->lock);
-	if (iop->dead || !device_sync(iop))
+	if (iop->dead || !device_works(iop))
 		return VM_FAULT_SIGBUS;
 
 	folio = pci_p2pdma_get_folio(iop->pdev, iop->addr + offset, order);
