@@ -520,6 +520,8 @@ static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 	if (err)
 		return err;
 
+	if (!(vma->vm_flags & (VM_MAYSHARE | VM_WRITE)))
+		vm_flags_clear(vma, VM_MAYWRITE);
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	for (at = 0; !err && at < bytes; at = end) {
 		end = bytes;
@@ -632,6 +634,31 @@ static long thi_user(void __user *arg)
 	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
 }
 
+/* What KVM, VFIO and ptrace learn of a user mapping */
+static long thi_follow(void __user *arg)
+{
+	struct follow_pfnmap_args args = {};
+	struct test_huge_iomap_follow req;
+	long err = -EFAULT;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, req.addr);
+	args.address = req.addr;
+	if (args.vma)
+		err = follow_pfnmap_start(&args);
+	if (!err) {
+		req.phys = PFN_PHYS(args.pfn);
+		req.size = ~args.addr_mask + 1;
+		req.type = thi_pat_index(pgprot_val(args.pgprot));
+		req.writable = args.writable;
+		follow_pfnmap_end(&args);
+	}
+	mmap_read_unlock(current->mm);
+	return err ?: copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
 /* What a driver does that takes part of a user mapping back */
 static long thi_zap(struct file *file, void __user *arg)
 {
@@ -649,6 +676,31 @@ static long thi_zap(struct file *file, void __user *arg)
 		err = 0;
 	}
 	mmap_read_unlock(current->mm);
+	return err;
+}
+
+/* What no driver does: map what is mapped. Over a PTE that is a BUG(). */
+static long thi_remap(struct file *file, void __user *arg)
+{
+	struct test_huge_iomap_zap req;
+	struct vm_area_struct *vma;
+	bool present, write;
+	pgprot_t prot;
+	long err = -EINVAL;
+	int leaf;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, req.addr);
+	if (vma && vma->vm_file == file && PAGE_ALIGNED(req.addr | req.bytes) &&
+	    req.bytes && req.bytes <= vma->vm_end - req.addr &&
+	    thi_user_leaf(current->mm, req.addr, &leaf, &present, &write,
+			  &prot) != PAGE_SIZE && present)
+		err = io_remap_pfn_range(vma, req.addr,
+					 PHYS_PFN(pci_resource_start(thi_pdev, THI_BAR_NR)),
+					 req.bytes, vma->vm_page_prot);
+	mmap_write_unlock(current->mm);
 	return err;
 }
 
@@ -671,6 +723,10 @@ static long thi_revoke(void __user *arg)
 static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
+
+	/* Of any file: another driver may have the device. */
+	if (cmd == THI_REVOKE)
+		return thi_revoke(arg);
 
 	guard(mutex)(&thi_lock);
 	if (!thi_pdev)
@@ -695,10 +751,12 @@ static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 		return 0;
 	case THI_USER:
 		return thi_user(arg);
+	case THI_FOLLOW:
+		return thi_follow(arg);
 	case THI_ZAP:
 		return thi_zap(file, arg);
-	case THI_REVOKE:
-		return thi_revoke(arg);
+	case THI_REMAP:
+		return thi_remap(file, arg);
 	case THI_CHANGE:
 		return thi_change(arg);
 	case THI_PAGE:

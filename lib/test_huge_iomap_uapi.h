@@ -109,7 +109,10 @@ struct test_huge_iomap_access {
 	__u32	pad;			/* 0 */
 };
 
-/* Zap part of the caller's mapping of the test device */
+/*
+ * Zap part of the caller's mapping of the test device, or map the same there once
+ * more, which is refused if there are no huge leaves
+ */
 struct test_huge_iomap_zap {
 	__u64	addr;
 	__u64	bytes;
@@ -183,6 +186,20 @@ struct test_huge_iomap_page {
 	__u8	pad;			/* 0 */
 };
 
+/*
+ * What follow_pfnmap_start() says of @addr of the caller.
+ * @phys: physical address of the page
+ * @size: of the leaf that it takes it from
+ * @type: memory type, as a 4 KiB mapping with its pgprot would have
+ */
+struct test_huge_iomap_follow {
+	__u64	addr;
+	__u64	phys;			/* out */
+	__u64	size;			/* out */
+	__u32	type;			/* out */
+	__u32	writable;		/* out */
+};
+
 #define THI_BAR		_IOR('I', 0x00, struct test_huge_iomap_bar)
 #define THI_MAP		_IOWR('I', 0x01, struct test_huge_iomap_map)
 #define THI_UNMAP	_IOWR('I', 0x02, struct test_huge_iomap_unmap)
@@ -197,6 +214,7 @@ struct test_huge_iomap_page {
 #define THI_BAD_RANGES	_IO('I', 0x09)
 
 #define THI_ZAP		_IOW('I', 0x0a, struct test_huge_iomap_zap)
+#define THI_REMAP	_IOW('I', 0x11, struct test_huge_iomap_zap)
 #define THI_USER	_IOWR('I', 0x0b, struct test_huge_iomap_user)
 #define THI_REVOKE	_IOW('I', 0x0c, struct test_huge_iomap_revoke)
 #define THI_CHANGE	_IOW('I', 0x0d, struct test_huge_iomap_change)
@@ -204,12 +222,14 @@ struct test_huge_iomap_page {
 /* Change the type of a part of a vmalloc(): fails if that is not what it should be */
 #define THI_VMALLOC	_IO('I', 0x0f)
 #define THI_RAM		_IOWR('I', 0x10, struct test_huge_iomap_ram)
+#define THI_FOLLOW	_IOWR('I', 0x11, struct test_huge_iomap_follow)
 
 /*
  * mmap() maps the BAR from the offset on, uncached. With an offset of THI_PIECES
  * or more it maps the BAR from there on, by three calls of remap_pfn_range() that
  * meet at THI_CUT1 and THI_CUT2 of the VMA. An offset of THI_FAR or more is a
  * physical address with nothing there: to be mapped, not to be touched.
+ * A private mapping that is read-only stays so: it cannot be copied.
  */
 #define THI_PIECES	0x08000000000ULL
 #define THI_CUT1	0x00000300000ULL

@@ -8,7 +8,8 @@
  * The page tables are read with lookup_address(), which knows nothing of the code
  * under test.
  *
- * Locking: thv_lock covers everything here.
+ * Locking: thv_lock covers everything here. Parts of a mapping are changed with the
+ * lock held for reading: several threads may do that at once.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -17,8 +18,8 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/pgtable.h>
+#include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
@@ -49,7 +50,7 @@ struct thv_mapping {
 	u32 how;
 };
 
-static DEFINE_MUTEX(thv_lock);
+static DECLARE_RWSEM(thv_lock);
 static DEFINE_XARRAY_ALLOC(thv_blocks);
 static DEFINE_XARRAY_ALLOC(thv_mappings);
 
@@ -520,7 +521,11 @@ static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
 
-	guard(mutex)(&thv_lock);
+	if (cmd == THV_VUNMAP || cmd == THV_SET_RO || cmd == THV_SET_RW) {
+		guard(rwsem_read)(&thv_lock);
+		return thv_change(cmd, arg);
+	}
+	guard(rwsem_write)(&thv_lock);
 	switch (cmd) {
 	case THV_ALLOC:
 		return thv_alloc(file, arg);
@@ -536,10 +541,6 @@ static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 		return thv_leaves(arg);
 	case THV_CHECK:
 		return thv_check(arg);
-	case THV_VUNMAP:
-	case THV_SET_RO:
-	case THV_SET_RW:
-		return thv_change(cmd, arg);
 	case THV_PFNS:
 		return thv_pfns(arg);
 	case THV_COPY:
@@ -557,12 +558,12 @@ static int thv_mmap(struct file *file, struct vm_area_struct *vma)
 	int err = -ENOENT;
 
 	/* The mmap lock is held, and the ioctls take it inside of thv_lock. */
-	if (!mutex_trylock(&thv_lock))
+	if (!down_write_trylock(&thv_lock))
 		return -EAGAIN;
 	m = xa_load(&thv_mappings, vma->vm_pgoff);
 	if (m)
 		err = remap_vmalloc_range(vma, m->addr, 0);
-	mutex_unlock(&thv_lock);
+	up_write(&thv_lock);
 	return err;
 }
 
@@ -572,7 +573,7 @@ static int thv_release(struct inode *inode, struct file *file)
 	struct thv_block *b;
 	unsigned long i;
 
-	guard(mutex)(&thv_lock);
+	guard(rwsem_write)(&thv_lock);
 	xa_for_each(&thv_mappings, i, m) {
 		if (m->owner != file)
 			continue;

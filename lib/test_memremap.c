@@ -29,9 +29,8 @@
 
 #define TMR_BAR		2
 
-static struct pci_dev *tmr_pdev;
-
 struct tmr_file {
+	struct pci_dev *pdev;
 	struct mutex lock;	/* of the rest */
 	bool mapped;
 	int nr_range;
@@ -64,13 +63,13 @@ static void tmr_unmap(struct tmr_file *f)
 	f->mapped = false;
 }
 
-static int tmr_range(struct range *range, u64 offset, u64 bytes)
+static int tmr_range(struct tmr_file *f, struct range *range, u64 offset, u64 bytes)
 {
-	const u64 len = pci_resource_len(tmr_pdev, TMR_BAR);
+	const u64 len = pci_resource_len(f->pdev, TMR_BAR);
 
 	if (!bytes || bytes > len || offset > len - bytes)
 		return -EINVAL;
-	range->start = pci_resource_start(tmr_pdev, TMR_BAR) + offset;
+	range->start = pci_resource_start(f->pdev, TMR_BAR) + offset;
 	range->end = range->start + bytes - 1;
 	return 0;
 }
@@ -92,8 +91,8 @@ static long tmr_map(struct tmr_file *f, void __user *arg)
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
 	if (f->mapped || req.type >= TMR_NR_TYPE ||
-	    tmr_range(&ranges[0], req.offset, req.bytes) ||
-	    (req.bytes2 && tmr_range(&ranges[1], req.offset2, req.bytes2)))
+	    tmr_range(f, &ranges[0], req.offset, req.bytes) ||
+	    (req.bytes2 && tmr_range(f, &ranges[1], req.offset2, req.bytes2)))
 		return -EBADRQC;
 
 	memset(pgmap, 0, struct_size(pgmap, ranges, 2));
@@ -213,9 +212,9 @@ static long tmr_access(struct tmr_file *f, void __user *arg)
 }
 
 /* What pci_p2pdma_add_resource() allocates belongs to the driver of the device. */
-static long tmr_p2pmem(void __user *arg)
+static long tmr_p2pmem(struct tmr_file *f, void __user *arg)
 {
-	struct device *dev = &tmr_pdev->dev;
+	struct device *dev = &f->pdev->dev;
 	struct test_memremap_p2pmem req;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
@@ -226,8 +225,8 @@ static long tmr_p2pmem(void __user *arg)
 	if (!dev->driver)
 		return -ENODEV;
 	return req.wc ?
-	       pci_p2pdma_add_resource_wc(tmr_pdev, req.bar, req.bytes, req.offset) :
-	       pci_p2pdma_add_resource(tmr_pdev, req.bar, req.bytes, req.offset);
+	       pci_p2pdma_add_resource_wc(f->pdev, req.bar, req.bytes, req.offset) :
+	       pci_p2pdma_add_resource(f->pdev, req.bar, req.bytes, req.offset);
 }
 
 static long tmr_ioctl(struct file *file, unsigned int cmd, unsigned long val)
@@ -245,11 +244,23 @@ static long tmr_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case TMR_LEAVES:
 		return tmr_leaves(f, arg);
 	case TMR_P2PMEM:
-		return tmr_p2pmem(arg);
+		return tmr_p2pmem(f, arg);
 	case TMR_ACCESS:
 		return tmr_access(f, arg);
 	}
 	return -ENOTTY;
+}
+
+/* The device may have been removed and found again. */
+static struct pci_dev *tmr_get_device(void)
+{
+	struct pci_dev *pdev = pci_get_device(PCI_VENDOR_ID_REDHAT_QUMRANET,
+					      0x1110, NULL);	/* ivshmem */
+
+	if (!pdev || pci_resource_len(pdev, TMR_BAR))
+		return pdev;
+	pci_dev_put(pdev);
+	return NULL;
 }
 
 static int tmr_open(struct inode *inode, struct file *file)
@@ -263,6 +274,12 @@ static int tmr_open(struct inode *inode, struct file *file)
 		kfree(f);
 		return -ENOMEM;
 	}
+	f->pdev = tmr_get_device();
+	if (!f->pdev) {
+		kfree(f->pgmap);
+		kfree(f);
+		return -ENODEV;
+	}
 	mutex_init(&f->lock);
 	file->private_data = f;
 	return 0;
@@ -273,6 +290,7 @@ static int tmr_release(struct inode *inode, struct file *file)
 	struct tmr_file *f = file->private_data;
 
 	tmr_unmap(f);
+	pci_dev_put(f->pdev);
 	kfree(f->pgmap);
 	kfree(f);
 	return 0;
@@ -294,23 +312,17 @@ static struct miscdevice tmr_misc = {
 
 static int __init tmr_init(void)
 {
-	int err;
+	struct pci_dev *pdev = tmr_get_device();
 
-	tmr_pdev = pci_get_device(PCI_VENDOR_ID_REDHAT_QUMRANET, 0x1110, NULL);	/* ivshmem */
-	if (!tmr_pdev || !pci_resource_len(tmr_pdev, TMR_BAR)) {
-		pci_dev_put(tmr_pdev);
+	if (!pdev)
 		return -ENODEV;
-	}
-	err = misc_register(&tmr_misc);
-	if (err)
-		pci_dev_put(tmr_pdev);
-	return err;
+	pci_dev_put(pdev);
+	return misc_register(&tmr_misc);
 }
 
 static void __exit tmr_exit(void)
 {
 	misc_deregister(&tmr_misc);
-	pci_dev_put(tmr_pdev);
 }
 
 /* After the devices have been found, if it is built in */

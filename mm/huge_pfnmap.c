@@ -63,8 +63,7 @@ static void fill_ptes(struct mm_struct *mm, unsigned long addr, pgtable_t table,
 
 static bool is_pfn_pud(struct vm_area_struct *vma, pud_t pud)
 {
-	/* A PROT_NONE leaf is not pud_present(). */
-	return (vma->vm_flags & VM_PFNMAP) && !pud_none(pud) &&
+	return (vma->vm_flags & VM_PFNMAP) && pud_present(pud) &&
 	       pud_leaf(pud) && pud_special(pud);
 }
 
@@ -158,9 +157,7 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 
 static bool split_done(struct vm_area_struct *vma, unsigned long addr, int err)
 {
-	const struct vm_operations_struct *ops = vma->vm_ops;
-
-	if (err && !(ops && (ops->fault || ops->huge_fault || ops->hugepfn_fault)))
+	if (err && (vma->vm_flags & VM_NOREFAULT))
 		pr_warn_ratelimited("%s: no page table to split a leaf of device memory at %#lx: it is unmapped\n",
 				    current->comm, addr);
 	return !err;
@@ -219,7 +216,7 @@ static pud_t *find_pud(struct mm_struct *mm, unsigned long addr)
 
 /**
  * huge_pfnmap_split - split the leaves of device memory around an address
- * @vma: VMA that @addr lies in
+ * @vma: VMA that @addr lies in, or where it ends
  * @addr: user address, a multiple of PAGE_SIZE
  *
  * Splits until @addr is the start of a leaf, so that the VMA can be cut there. Does
@@ -280,7 +277,8 @@ static int split_pmds_for_move(struct vm_area_struct *vma, pud_t *pudp,
  * @new_addr: where it moves to
  * @len: length of the range in bytes
  *
- * A leaf moves whole if @addr and @new_addr are congruent modulo its size.
+ * A leaf moves whole if it lies in the range whole, and @addr and @new_addr are
+ * congruent modulo its size.
  *
  * Context: Process context, may sleep. The mmap lock is held for writing. Locks the
  * VMA for writing.
@@ -294,10 +292,15 @@ int huge_pfnmap_split_for_move(struct vm_area_struct *vma, unsigned long addr,
 	pud_t *pudp;
 	int err;
 
-	if (!(vma->vm_flags & VM_PFNMAP) || IS_ALIGNED(skew, PUD_SIZE))
+	if (!(vma->vm_flags & VM_PFNMAP))
 		return 0;
 
-	vma_start_write(vma);
+	err = huge_pfnmap_split(vma, addr);
+	if (!err)
+		err = huge_pfnmap_split(vma, end);
+	if (err || IS_ALIGNED(skew, PUD_SIZE))
+		return err;
+
 	for (; addr != end; addr = next) {
 		cond_resched();
 		next = pud_addr_end(addr, end);
@@ -381,20 +384,6 @@ bool huge_pfnmap_mkwrite_pmd(struct vm_fault *vmf)
 	return true;
 }
 
-/*
- * The largest leaf that remap_pfn_range() may install now. A private mapping is
- * copied page by page, and a driver that wants to hear of writes hears of pages.
- * Without a file the core takes a huge leaf for one with a struct page: see
- * vma_is_special_huge().
- */
-static unsigned int max_shift(struct vm_area_struct *vma)
-{
-	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_NOHUGEPAGE) ||
-	    !vma->vm_file || !vma->vm_ops || vma->vm_ops->pfn_mkwrite)
-		return PAGE_SHIFT;
-	return huge_iomap_limit_shift();
-}
-
 static bool leaf_fits(struct vm_area_struct *vma, unsigned long addr,
 		      unsigned long end, unsigned long pfn, pgprot_t prot,
 		      unsigned int shift)
@@ -402,7 +391,7 @@ static bool leaf_fits(struct vm_area_struct *vma, unsigned long addr,
 	const unsigned long size = 1UL << shift;
 
 	if (huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), end - addr,
-				  max_shift(vma)) < shift)
+				  huge_pfnmap_max_shift(vma)) < shift)
 		return false;
 	/* Where it is refused for a page, the PTE level says so. */
 	return pfnmap_leaf_allowed(pfn, size) && pfn_modify_allowed(pfn, prot) &&
@@ -486,7 +475,9 @@ bool huge_pfnmap_set_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
  * for a mapping with a full 1 GiB block, 9 bits for one with a full 2 MiB block. A
  * hint that is free, MAP_FIXED, private mappings and 32-bit tasks are as with
  * mm_get_unmapped_area(), and so is a mapping for which there is no room with
- * padding.
+ * padding. Private mappings can be copied page by page, also those of a file that is
+ * open for reading only. A driver can forbid that, by clearing VM_MAYWRITE, but not
+ * before the mapping has its address.
  *
  * Context: Process context, the mmap lock is held for writing.
  * Return: the address, or a negative errno.
@@ -498,7 +489,7 @@ unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
 					    unsigned long flags, phys_addr_t pa)
 {
 	unsigned int shift = huge_iomap_max_shift(PAGE_KERNEL);
-	unsigned long plain, padded, size;
+	unsigned long plain, padded, place, size;
 
 	plain = mm_get_unmapped_area(file, addr, len, pgoff, flags);
 	if (IS_ERR_VALUE(plain) || (flags & MAP_FIXED) ||
@@ -513,9 +504,10 @@ unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
 		padded = len + size - PAGE_SIZE;
 		if (padded < len)
 			continue;
-		addr = mm_get_unmapped_area(file, 0, padded, pgoff, flags);
-		if (!IS_ERR_VALUE(addr))
-			return addr + ((pa - addr) & (size - 1));
+		/* The hint is not free, but it tells which part of memory to use. */
+		place = mm_get_unmapped_area(file, addr, padded, pgoff, flags);
+		if (!IS_ERR_VALUE(place))
+			return place + ((pa - place) & (size - 1));
 	}
 	return plain;
 }

@@ -50,17 +50,21 @@ static bool is_missing(struct vm_fault *vmf)
 /**
  * handle_hugepfn_fault - let vm_ops->hugepfn_fault() resolve a fault
  * @vmf: the fault; @vmf->pud is valid, lower levels may not exist yet
+ * @mapped: set to true if something is mapped there. If that has gone when the
+ *	fault handler comes to it, the fault begins again: what was there may have
+ *	been a leaf, and a page table must not take its place.
  *
  * Context: Fault handler, vma_has_hugepfn_fault() is true.
  * Return: VM_FAULT_FALLBACK if the fault is for the rest of the fault handler: the
  * page is mapped, or the driver has said so and has vm_ops->fault().
  */
-vm_fault_t handle_hugepfn_fault(struct vm_fault *vmf)
+vm_fault_t handle_hugepfn_fault(struct vm_fault *vmf, bool *mapped)
 {
 	const struct vm_operations_struct *ops = vmf->vma->vm_ops;
 	vm_fault_t ret;
 
-	if (!is_missing(vmf))
+	*mapped = !is_missing(vmf);
+	if (*mapped)
 		return VM_FAULT_FALLBACK;
 	ret = ops->hugepfn_fault(vmf);
 	if ((ret & VM_FAULT_FALLBACK) && !ops->fault)
@@ -101,10 +105,14 @@ static bool is_write(struct vm_fault *vmf)
 static vm_fault_t insert_pud(struct vm_fault *vmf, const struct window *w)
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
+	pud_t pud = pudp_get(vmf->pud);
 
+	/* Whatever becomes of a leaf: there is no table to fall back to. */
+	if (!pud_none(pud) && (pud_leaf(pud) || !pud_present(pud)))
+		return VM_FAULT_NOPAGE;
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
 	    !has_transparent_pud_hugepage() ||
-	    !pud_none(pudp_get(vmf->pud)) || !window_fits(w, PUD_SHIFT))
+	    !pud_none(pud) || !window_fits(w, PUD_SHIFT))
 		return VM_FAULT_FALLBACK;
 	return vmf_insert_pfn_pud(vmf, window_pfn(w, addr), is_write(vmf));
 }
@@ -112,15 +120,19 @@ static vm_fault_t insert_pud(struct vm_fault *vmf, const struct window *w)
 static vm_fault_t insert_pmd(struct vm_fault *vmf, const struct window *w)
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
+	pmd_t pmd = pmdp_get_lockless(vmf->pmd);
 
+	/* As in insert_pud() */
+	if (!pmd_none(pmd) && (pmd_leaf(pmd) || !pmd_present(pmd)))
+		return VM_FAULT_NOPAGE;
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
 	    !has_transparent_hugepage() ||
-	    !pmd_none(pmdp_get_lockless(vmf->pmd)) || !window_fits(w, PMD_SHIFT))
+	    !pmd_none(pmd) || !window_fits(w, PMD_SHIFT))
 		return VM_FAULT_FALLBACK;
 	return vmf_insert_pfn_pmd(vmf, window_pfn(w, addr), is_write(vmf));
 }
 
-/* Only the page that was asked for is accessed, and dirty if that was a write. */
+/* The page that was asked for is accessed, and dirty if that was a write. */
 static void set_faulting_pte(struct vm_fault *vmf, pte_t *ptep, pte_t entry)
 {
 	struct vm_area_struct *vma = vmf->vma;
@@ -140,6 +152,12 @@ static void set_faulting_pte(struct vm_fault *vmf, pte_t *ptep, pte_t entry)
 	else if (!ptep_set_access_flags(vma, vmf->address, ptep, entry, write))
 		return;
 	update_mmu_cache(vma, vmf->address, ptep);
+}
+
+static pte_t prefaulted_pte(pte_t entry)
+{
+	return arch_wants_old_prefaulted_pte() ? pte_mkold(entry) :
+						 pte_sw_mkyoung(entry);
 }
 
 /* Set what is missing of the page table around the fault. */
@@ -173,25 +191,13 @@ static vm_fault_t insert_ptes(struct vm_fault *vmf, const struct window *w)
 		if (addr == w->addr)
 			set_faulting_pte(vmf, ptep, entry);
 		else if (pte_none(ptep_get(ptep)))
-			set_pte_at(vma->vm_mm, addr, ptep, pte_mkold(entry));
+			set_pte_at(vma->vm_mm, addr, ptep,
+				   prefaulted_pte(entry));
 		entry = pte_next_pfn(entry);
 		ptep++;
 	}
 	pte_unmap_unlock(vmf->pte, vmf->ptl);
 	return VM_FAULT_NOPAGE;
-}
-
-/*
- * madvise(MADV_NOHUGEPAGE) is the way out for one mapping. A driver that wants to
- * hear of writes hears of pages. Without a file the core takes a huge leaf for one
- * with a struct page: see vma_is_special_huge().
- */
-static unsigned int max_shift(struct vm_area_struct *vma)
-{
-	if ((vma->vm_flags & VM_NOHUGEPAGE) || !vma->vm_file ||
-	    vma->vm_ops->pfn_mkwrite)
-		return PAGE_SHIFT;
-	return huge_iomap_limit_shift();
 }
 
 /**
@@ -201,8 +207,9 @@ static unsigned int max_shift(struct vm_area_struct *vma)
  *
  * Installs the largest leaf that the extent, the VMA, the policy and the
  * architecture allow: PUD or PMD. If that is a PTE, sets all those that are missing
- * in its page table, as far as the extent and the VMA go; only the one of the fault
- * is marked accessed. If another fault was faster, that one's work stays.
+ * in its page table, as far as the extent and the VMA go; those that are not of the
+ * fault are old where the architecture wants that of prefaulted pages. If another
+ * fault was faster, that one's work stays.
  *
  * Process-wide and system-wide settings of transparent huge pages are not asked.
  * MADV_NOHUGEPAGE on the VMA is.
@@ -237,7 +244,7 @@ vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
 	w.end = w.addr + (min(extent->nr - before,
 			      (vma->vm_end - w.addr) >> PAGE_SHIFT)
 			  << PAGE_SHIFT);
-	w.max_shift = max_shift(vma);
+	w.max_shift = huge_pfnmap_max_shift(vma);
 
 	ret = insert_pud(vmf, &w);
 	if (!(ret & VM_FAULT_FALLBACK))

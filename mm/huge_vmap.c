@@ -3,8 +3,8 @@
  * Which parts of the array that vmap() or vmap_pfn() maps can huge leaves map?
  *
  * A block is what one PMD leaf maps: PMD_SIZE bytes of memory, aligned to their
- * size. A run is one block or more, each where the one before it ends. Nothing but
- * the array and, for large folios, a struct page in each block is read.
+ * size. A run is one block or more, each where the one before it ends. All entries of
+ * a block are compared, and nothing but the array is read.
  *
  * The virtual address is chosen first, and a leaf needs one that is aligned too. So
  * an array of scattered pages costs a look at a few entries in 512.
@@ -36,49 +36,21 @@ static __always_inline bool is_rising(const unsigned long *v, unsigned long step
 	return true;
 }
 
-/* Entries that are XORed with each other lie this far apart. */
-#define STRIDE	16
-
 /*
- * The same for pages of one folio, of which the first and the last are known to be
- * at their place. With a struct page of 2^n bytes the XOR of entries that are
- * STRIDE apart is 0 in a block that is in order, if their number is a multiple of
- * 4. That sees any entry that is not of this folio and any two that change places,
- * if they are not STRIDE apart, for one instruction per page. is_rising() takes
- * three.
+ * Every entry counts: a process can put the pages of its folios into any order.
+ *
+ * A block lies within a section, so struct pages that follow each other are pfns that
+ * do, in all memory models.
  */
-static __always_inline bool is_folio_in_order(const unsigned long *v)
+static __always_inline bool is_page_block(struct page **pages)
 {
-	unsigned long wrong = 0;
-
-	unrolled_count(8)
-	for (int i = 0; i < STRIDE; i++) {
-		unsigned long x = 0;
-
-		unrolled_full
-		for (int j = 0; j < BLOCK; j += STRIDE)
-			x ^= v[i + j];
-		wrong |= x;
-	}
-	return !wrong;
-}
-
-static __always_inline bool is_page_block(struct page **pages, bool any_order)
-{
-	const bool quick = !IS_ENABLED(CONFIG_DEBUG_VM) && !any_order &&
-			   is_power_of_2(sizeof(struct page)) &&
-			   BLOCK % (4 * STRIDE) == 0;
-	const unsigned long *v = (unsigned long *)pages;
 	struct page *first = pages[0];
 
-	if (pages[BLOCK - 1] != first + (BLOCK - 1) ||
-	    !IS_ALIGNED(page_to_pfn(first), BLOCK))
-		return false;
-	if (quick && IS_ALIGNED(v[0], BLOCK * sizeof(struct page)) &&
-	    folio_order(page_folio(first)) >= PMD_ORDER)
-		return is_folio_in_order(v);
-	return pfn_valid(page_to_pfn(first)) &&
-	       is_rising(v, sizeof(struct page));
+	/* page_to_pfn() may read the struct page. */
+	return first && pages[BLOCK - 1] == first + (BLOCK - 1) &&
+	       IS_ALIGNED(page_to_pfn(first), BLOCK) &&
+	       pfn_valid(page_to_pfn(first)) &&
+	       is_rising((unsigned long *)pages, sizeof(struct page));
 }
 
 /* Is it likely that @nr contiguous pages, aligned to as many, begin at index @i? */
@@ -102,8 +74,8 @@ static bool is_pud_block(const struct huge_vmap_array *a, unsigned long i)
 	if (!has_ends(a, i, nr))
 		return false;
 	for (unsigned long k = 0; k < nr; k += BLOCK)
-		if (array_pfn(a, i + k) != array_pfn(a, i) + k ||
-		    !is_page_block(a->pages + i + k, a->any_order))
+		if (!is_page_block(a->pages + i + k) ||
+		    array_pfn(a, i + k) != array_pfn(a, i) + k)
 			return false;
 	return true;
 }
@@ -114,7 +86,7 @@ bool __huge_vmap_is_leaf(const struct huge_vmap_array *a, unsigned long i,
 {
 	if (shift == PUD_SHIFT)
 		return is_pud_block(a, i);
-	return is_page_block(a->pages + i, a->any_order);
+	return is_page_block(a->pages + i);
 }
 EXPORT_SYMBOL_IF_KUNIT(__huge_vmap_is_leaf);
 

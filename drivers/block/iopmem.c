@@ -113,13 +113,14 @@ struct iopmem_file {
 	struct address_space *mapping;
 };
 
-/* Is the device there, and does it decode its memory? */
+/* Is the device there, and does it decode its memory? VFs have no bit for that. */
 static bool device_works(struct iopmem *iop)
 {
 	u16 command;
 
 	return !pci_read_config_word(iop->pdev, PCI_COMMAND, &command) &&
-	       !PCI_POSSIBLE_ERROR(command) && (command & PCI_COMMAND_MEMORY);
+	       !PCI_POSSIBLE_ERROR(command) &&
+	       (iop->pdev->no_command_memory || (command & PCI_COMMAND_MEMORY));
 }
 
 /* Drain and flush what the CPU has written: device_works() is the read behind it. */
@@ -165,6 +166,8 @@ static blk_status_t iopmem_rw(struct iopmem *iop, struct bio *bio)
 
 		if (!copy_segment(&bv, addr, write))
 			return BLK_STS_IOERR;
+		/* A read of a BAR is slow: 1 GiB may take a minute. */
+		cond_resched();
 	}
 	return BLK_STS_OK;
 }
@@ -257,8 +260,16 @@ static void iopmem_remove_block(void *data)
 	dax_remove_host(iop->disk);
 	kill_dax(iop->dax);
 	dax_evict_pages(PHYS_PFN(iop->phys), PHYS_PFN(iop->size));
-	put_dax(iop->dax);
 	put_disk(iop->disk);
+}
+
+/* The pagemap is gone: iopmem_memory_failure() is not called any more. */
+static void iopmem_put_dax(void *data)
+{
+	struct iopmem *iop = data;
+
+	kill_dax(iop->dax);
+	put_dax(iop->dax);
 }
 
 static int iopmem_add_block(struct iopmem *iop, int bar)
@@ -273,6 +284,12 @@ static int iopmem_add_block(struct iopmem *iop, int bar)
 	struct device *dev = &iop->pdev->dev;
 	int error;
 
+	iop->dax = alloc_dax(iop, &iopmem_dax_ops);
+	if (IS_ERR(iop->dax))
+		return PTR_ERR(iop->dax);
+	error = devm_add_action_or_reset(dev, iopmem_put_dax, iop);
+	if (error)
+		return error;
 	iop->addr = pcim_p2pdma_memremap(iop->pdev, bar, 0, 0, iop->wc ? MEMREMAP_WC : 0,
 					 &iopmem_pagemap_ops);
 	if (IS_ERR(iop->addr))
@@ -286,14 +303,9 @@ static int iopmem_add_block(struct iopmem *iop, int bar)
 	snprintf(iop->disk->disk_name, sizeof(iop->disk->disk_name), "iopmem%d", iop->id);
 	set_capacity(iop->disk, iop->size >> SECTOR_SHIFT);
 
-	iop->dax = alloc_dax(iop, &iopmem_dax_ops);
-	if (IS_ERR(iop->dax)) {
-		error = PTR_ERR(iop->dax);
-		goto err_disk;
-	}
 	error = dax_add_host(iop->dax, iop->disk);
 	if (error)
-		goto err_dax;
+		goto err_disk;
 	error = device_add_disk(dev, iop->disk, NULL);
 	if (error)
 		goto err_host;
@@ -301,9 +313,6 @@ static int iopmem_add_block(struct iopmem *iop, int bar)
 
 err_host:
 	dax_remove_host(iop->disk);
-err_dax:
-	kill_dax(iop->dax);
-	put_dax(iop->dax);
 err_disk:
 	put_disk(iop->disk);
 	return error;
@@ -336,9 +345,10 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 		return VM_FAULT_SIGBUS;
 
 	folio = pci_p2pdma_get_folio(iop->pdev, iop->addr + offset, order);
-	/* Without order: it is just becoming free. Look again. */
-	if (!folio)
-		return order ? VM_FAULT_FALLBACK : VM_FAULT_NOPAGE;
+	if (folio == ERR_PTR(-EAGAIN)) /* It is just becoming free. */
+		return VM_FAULT_NOPAGE;
+	if (IS_ERR_OR_NULL(folio))
+		return folio || !order ? VM_FAULT_SIGBUS : VM_FAULT_FALLBACK;
 	ret = pci_p2pdma_vmf_insert(vmf, virt_to_page(iop->addr + PFN_PHYS(vmf->pgoff)), order);
 	folio_put(folio);
 	return ret;
@@ -421,10 +431,20 @@ static int iopmem_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* msync(), too: what this CPU has stored is in the device. */
+static int iopmem_fsync(struct file *file, loff_t start, loff_t end, int datasync)
+{
+	struct iopmem_file *f = file->private_data;
+
+	guard(rwsem_read)(&f->iop->lock);
+	return !f->iop->dead && device_sync(f->iop) ? 0 : -EIO;
+}
+
 static const struct file_operations iopmem_fops = {
 	.owner			= THIS_MODULE,
 	.open			= iopmem_open,
 	.release		= iopmem_release,
+	.fsync			= iopmem_fsync,
 	.mmap			= iopmem_mmap,
 #ifdef CONFIG_HUGE_PFNMAP
 	.get_unmapped_area	= iopmem_get_unmapped_area,

@@ -143,14 +143,12 @@ struct page;
  * @pfns: pfns, or NULL if there are @pages
  * @nr: how many
  * @max_shift: of the leaves, see huge_iomap_max_shift()
- * @any_order: pages of a large folio may come in any order
  */
 struct huge_vmap_array {
 	struct page **pages;
 	const unsigned long *pfns;
 	unsigned long nr;
 	unsigned int max_shift;
-	bool any_order;
 };
 
 /**
@@ -200,9 +198,6 @@ static inline void huge_vmap_next_run(const struct huge_vmap_array *a,
  * @bytes: from its address to the end of the mapping or to the next multiple of the
  *	leaf's size, whichever is nearer
  * @shift: PMD_SHIFT or PUD_SHIFT
- *
- * Pages of one large folio have to come in the order that they have in it, without
- * @a->any_order: see vmap() for what is noticed.
  *
  * Context: Any. No locks. The caller has references on the pages.
  * Return: true if they are contiguous and the first one is aligned.

@@ -248,7 +248,7 @@ static void page_blocks_test(struct kunit *test)
 	for (int n = 0; n < NR_CASES; n++) {
 		struct huge_vmap_array a = {
 			.pages = ctx->pages, .nr = 4 * BLOCK,
-			.max_shift = PMD_SHIFT, .any_order = pick(ctx, 2),
+			.max_shift = PMD_SHIFT,
 		};
 		unsigned long i = pick(ctx, a.nr), k = pick(ctx, a.nr);
 
@@ -258,9 +258,7 @@ static void page_blocks_test(struct kunit *test)
 			ctx->pages[i] = ctx->pages[k];
 			break;
 		case 1:
-			/* vmap() says which ones it does not see. */
-			if (a.any_order || (i - k) % 16)
-				swap(ctx->pages[i], ctx->pages[k]);
+			swap(ctx->pages[i], ctx->pages[k]);
 			break;
 		case 2:
 			ctx->pages[i] = NULL;
@@ -278,6 +276,178 @@ free:
 			__free_pages(first[i], order);
 	if (!blocks)
 		kunit_skip(test, "no contiguous memory");
+}
+
+/*
+ * What a block shows at index @i: all of these keep the first and the last page and
+ * much of what is between them.
+ */
+static struct page *neighbours(struct page *folio, struct page *other, int i)
+{
+	return folio + (i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i);
+}
+
+static struct page *interleaved(struct page *folio, struct page *other, int i)
+{
+	return folio + i / 2 + i % 2 * (BLOCK / 2);
+}
+
+static struct page *bits_reversed(struct page *folio, struct page *other, int i)
+{
+	unsigned int k = 0;
+
+	for (unsigned int bit = 1; bit < BLOCK; bit *= 2)
+		k = 2 * k + !!(i & bit);
+	return folio + k;
+}
+
+static struct page *other_chunks(struct page *folio, struct page *other, int i)
+{
+	return (i >= 64 && i < BLOCK - 64 ? other : folio) + i;
+}
+
+static struct page *hole(struct page *folio, struct page *other, int i)
+{
+	return i >= 64 && i < 128 ? NULL : folio + i;
+}
+
+static void adversaries_test(struct kunit *test)
+{
+	static struct page *(* const block[])(struct page *, struct page *, int) = {
+		neighbours, interleaved, bits_reversed, other_chunks, hole,
+	};
+	struct vmap_ctx *ctx = test->priv;
+	const unsigned int order = PMD_SHIFT - PAGE_SHIFT;
+	const gfp_t gfp = GFP_KERNEL | __GFP_NOWARN | __GFP_COMP;
+	struct page *folio = alloc_pages(gfp, order);
+	struct page *other = alloc_pages(gfp, order);
+	struct huge_vmap_array a = {
+		.pages = ctx->pages, .nr = BLOCK, .max_shift = PMD_SHIFT,
+	};
+
+	for (int n = 0; folio && other && n < ARRAY_SIZE(block); n++) {
+		for (int i = 0; i < BLOCK; i++)
+			ctx->pages[i] = block[n](folio, other, i);
+		KUNIT_EXPECT_PTR_EQ(test, folio, ctx->pages[0]);
+		KUNIT_EXPECT_PTR_EQ(test, folio + BLOCK - 1, ctx->pages[BLOCK - 1]);
+		KUNIT_EXPECT_FALSE_MSG(test,
+				       huge_vmap_is_leaf(&a, 0, PMD_SIZE, PMD_SHIFT),
+				       "block %d", n);
+	}
+	if (folio)
+		__free_pages(folio, order);
+	if (other)
+		__free_pages(other, order);
+	if (!folio || !other)
+		kunit_skip(test, "no contiguous memory");
+}
+
+/*
+ * Put aligned pieces of a block, of a power of two, into another order: exchange two
+ * of them, or the bits of their index.
+ */
+static void permute(struct vmap_ctx *ctx, struct page **block)
+{
+	const unsigned int bits = PMD_SHIFT - PAGE_SHIFT;
+	const unsigned long piece = 1UL << pick(ctx, bits);
+	const unsigned long nr = BLOCK / piece;
+	unsigned long i = pick(ctx, nr), k = pick(ctx, nr);
+
+	if (pick(ctx, 2)) {
+		for (unsigned long n = 0; n < piece; n++)
+			swap(block[i * piece + n], block[k * piece + n]);
+		return;
+	}
+	i = BIT(pick(ctx, bits));
+	k = BIT(pick(ctx, bits));
+	for (unsigned long n = 0; n < BLOCK; n++)
+		if ((n & i) && !(n & k))
+			swap(block[n], block[n ^ i ^ k]);
+}
+
+/* A leaf maps exactly what the array says, whatever order a folio's pages are in. */
+static void permutations_test(struct kunit *test)
+{
+	const unsigned int order = PMD_SHIFT - PAGE_SHIFT;
+	struct vmap_ctx *ctx = test->priv;
+	struct huge_vmap_array a = {
+		.pages = ctx->pages, .nr = BLOCK, .max_shift = PMD_SHIFT,
+	};
+	struct page *folio = alloc_pages(GFP_KERNEL | __GFP_NOWARN | __GFP_COMP, order);
+	int blocks = 0;
+
+	if (!folio)
+		kunit_skip(test, "no contiguous memory");
+	for (int n = 0; n < NR_CASES; n++) {
+		fill_pages(ctx, &folio, 1);
+		for (int i = pick(ctx, 4); i > 0; i--)
+			permute(ctx, ctx->pages);
+		set_pfns(ctx, a.nr);
+		blocks += compare_blocks(test, &a, ctx->pfns, 0);
+	}
+	__free_pages(folio, order);
+	kunit_info(test, "%d blocks", blocks);
+	KUNIT_EXPECT_GT(test, blocks, NR_CASES / 10);
+	KUNIT_EXPECT_LT(test, blocks, NR_CASES);
+}
+
+/* 1 GiB of RAM. Nobody looks into the pages, so they can be in use. */
+static unsigned long find_ram_1g(void)
+{
+	const unsigned long nr = PUD_SIZE >> PAGE_SHIFT;
+	unsigned long first, pfn;
+
+	for (first = nr; first < 64 * nr; first += nr) {
+		for (pfn = first; pfn < first + nr && pfn_valid(pfn); pfn += BLOCK)
+			;
+		if (pfn == first + nr)
+			return first;
+	}
+	return 0;
+}
+
+/* In a PUD leaf's worth of pages one is another, two are exchanged, or blocks are. */
+static void pud_blocks_test(struct kunit *test)
+{
+	const unsigned long nr = PUD_SIZE >> PAGE_SHIFT;
+	const unsigned long first = find_ram_1g();
+	struct vmap_ctx *ctx = test->priv;
+	struct huge_vmap_array a = { .nr = nr, .max_shift = PUD_SHIFT };
+	struct page **pages;
+	unsigned long i, k;
+
+	if (!first)
+		kunit_skip(test, "no 1 GiB of RAM in one piece");
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	a.pages = pages;
+	for (i = 0; i < nr; i++)
+		pages[i] = pfn_to_page(first + i);
+	KUNIT_EXPECT_TRUE(test, huge_vmap_is_leaf(&a, 0, PUD_SIZE, PUD_SHIFT));
+	for (int n = 0; n < 200; n++) {
+		const unsigned long step = n % 3 == 0 ? BLOCK : 1;
+
+		i = 1 + pick(ctx, nr / step - 2);
+		do {
+			k = 1 + pick(ctx, nr / step - 2);
+		} while (k == i);
+		if (n % 3 == 2) {
+			struct page *was = pages[i];
+
+			pages[i] = n & 1 ? NULL : pages[k];
+			KUNIT_EXPECT_FALSE(test, huge_vmap_is_leaf(&a, 0, PUD_SIZE,
+								   PUD_SHIFT));
+			pages[i] = was;
+			continue;
+		}
+		for (unsigned long j = 0; j < step; j++)
+			swap(pages[i * step + j], pages[k * step + j]);
+		KUNIT_EXPECT_FALSE(test, huge_vmap_is_leaf(&a, 0, PUD_SIZE, PUD_SHIFT));
+		for (unsigned long j = 0; j < step; j++)
+			swap(pages[i * step + j], pages[k * step + j]);
+	}
+	KUNIT_EXPECT_TRUE(test, huge_vmap_is_leaf(&a, 0, PUD_SIZE, PUD_SHIFT));
+	kvfree(pages);
 }
 
 /* What is not a page is not looked into. */
@@ -318,6 +488,9 @@ static void pfn_ram_test(struct kunit *test)
 static struct kunit_case huge_vmap_cases[] = {
 	KUNIT_CASE(pfn_runs_test),
 	KUNIT_CASE(page_blocks_test),
+	KUNIT_CASE(adversaries_test),
+	KUNIT_CASE(permutations_test),
+	KUNIT_CASE(pud_blocks_test),
 	KUNIT_CASE(place_test),
 	KUNIT_CASE(place_pud_test),
 	KUNIT_CASE(no_page_test),

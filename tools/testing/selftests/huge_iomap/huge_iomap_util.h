@@ -132,9 +132,32 @@ static inline int max_leaf(void)
 }
 
 /*
+ * Without CONFIG_HUGE_IOMAP, what ioremap() and vfio-pci map has huge leaves where an
+ * address happens to be congruent, up to what the machine has.
+ */
+static inline bool option_off(void)
+{
+	return access(LIMIT, F_OK);
+}
+
+static inline int fault_max_leaf(void)
+{
+	if (!option_off())
+		return max_leaf();
+	if (!file_has("/proc/cpuinfo", " mtrr "))
+		return THI_4K;
+	return file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
+}
+
+static inline int ioremap_max_leaf(void)
+{
+	return file_has("/proc/cmdline", "nohugeiomap") ? THI_4K : fault_max_leaf();
+}
+
+/*
  * The ideal set of leaves for a range of whole pages, and the PMD and PTE tables
  * under it, counted block by block: each full block of the largest size is one
- * leaf, and so on downwards.
+ * leaf, and so on downwards. Without CONFIG_HUGE_IOMAP nothing makes @va congruent.
  */
 struct ideal {
 	__u64 nr[THI_NR_LEAF];
@@ -145,6 +168,7 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 					int max)
 {
 	static const __u64 sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
+	const bool chance = option_off();
 	struct ideal ideal = {};
 	__u64 off, next;
 
@@ -152,7 +176,9 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 		int leaf = THI_4K;
 
 		for (int i = max; i > THI_4K && leaf == THI_4K; i--)
-			if ((pa + off) % sizes[i] == 0 && bytes - off >= sizes[i])
+			if ((pa + off) % sizes[i] == 0 &&
+			    (!chance || (va + off) % sizes[i] == 0) &&
+			    bytes - off >= sizes[i])
 				leaf = i;
 		ideal.nr[leaf]++;
 		if (leaf < THI_1G && (!off || (va + off) % SZ_1G == 0))

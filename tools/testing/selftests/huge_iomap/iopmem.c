@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -555,6 +556,106 @@ TEST_F_TIMEOUT(iopmem, character_shared, 120)
 	close(fd);
 }
 
+/* Several first touch the same GiB at once, as threads or as processes. */
+
+#define MAX_TOUCHERS	4
+
+struct touch {
+	char *va;
+	int *start;		/* shared with processes */
+};
+
+static void *touch_first(void *arg)
+{
+	struct touch *t = arg;
+
+	while (!__atomic_load_n(t->start, __ATOMIC_ACQUIRE))
+		;
+	store(t->va, 1);
+	return NULL;
+}
+
+/* Page tables that a GiB takes with the largest leaves, in KiB */
+static long tables_of_gib(void)
+{
+	return folio_leaf() == THI_1G ? 0 : 4;
+}
+
+/* One round: how many of those who should have the leaf have it; -1 on error */
+static int touch_round(int fd, char *area, int nr, bool threads)
+{
+	int *start = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const long before = vm_pte("/proc/self/status");
+	struct touch t[MAX_TOUCHERS];
+	pthread_t thread[MAX_TOUCHERS];
+	int status, good = 0;
+	pid_t pid[MAX_TOUCHERS];
+
+	if (mmap(area, SZ_1G, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != area)
+		return -1;
+	for (int i = 0; i < nr; i++) {
+		t[i] = (struct touch) { .va = area + i * 3 * SZ_2M, .start = start };
+		if (threads) {
+			if (pthread_create(&thread[i], NULL, touch_first, &t[i]))
+				return -1;
+			continue;
+		}
+		pid[i] = fork();
+		if (!pid[i]) {
+			long mine;
+
+			/* A child has to fault in its program and @start first. */
+			load(start);
+			vm_pte("/proc/self/status");
+			mine = vm_pte("/proc/self/status");
+			touch_first(&t[i]);
+			_exit(vm_pte("/proc/self/status") - mine != tables_of_gib());
+		}
+	}
+	__atomic_store_n(start, 1, __ATOMIC_RELEASE);
+	for (int i = 0; i < nr; i++) {
+		if (threads)
+			pthread_join(thread[i], NULL);
+		else if (waitpid(pid[i], &status, 0) == pid[i])
+			good += !status;
+	}
+	/* Stacks of threads stay, and with them page tables: not in the first round. */
+	if (threads && vm_pte("/proc/self/status") - before == tables_of_gib())
+		good = nr;
+	munmap(area, SZ_1G);
+	munmap(start, SZ_4K);
+	return good;
+}
+
+TEST_F_TIMEOUT(iopmem, first_touchers, 240)
+{
+	char *area = reserve(SZ_1G);
+	int fd;
+
+	if (folio_leaf() == THI_4K)
+		SKIP(return, "no huge leaves");
+	if (self->bar.size < SZ_1G)
+		SKIP(return, "the BAR is smaller than 1 GiB");
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	for (int nr = 2; nr <= MAX_TOUCHERS; nr += 2) {
+		for (int threads = 0; threads < 2; threads++) {
+			touch_round(fd, area, nr, threads);
+			for (int round = 0; round < 50; round++) {
+				ASSERT_EQ(nr, touch_round(fd, area, nr, threads)) {
+					TH_LOG("round %d, %s", round,
+					       threads ? "threads" : "processes");
+				}
+			}
+			ASSERT_EQ(self->bar.size, free_bytes(&self->bar));
+		}
+	}
+	close(fd);
+}
+
 static char *map_p2pmem(struct memory *bar, void *at, __u64 bytes)
 {
 	char path[96], *p;
@@ -565,6 +666,46 @@ static char *map_p2pmem(struct memory *bar, void *at, __u64 bytes)
 	p = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
 	close(fd);
 	return p == MAP_FAILED ? NULL : p;
+}
+
+/* MADV_POPULATE_*, MAP_POPULATE and mlock() take no reference. */
+TEST_F_TIMEOUT(iopmem, populate, 120)
+{
+	const __u64 bytes = SZ_1G;
+	const int max = folio_leaf();
+	char *area = reserve(bytes), *p;
+	struct user_leaves l;
+	int fd;
+
+	if (self->bar.size < bytes)
+		SKIP(return, "the BAR is smaller than 1 GiB");
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	for (int how = 0; how < 4; how++) {
+		p = mmap(area, bytes, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED | (how ? 0 : MAP_POPULATE), fd, 0);
+		ASSERT_EQ(area, p);
+		if (how == 1)
+			ASSERT_EQ(0, madvise(p, bytes, MADV_POPULATE_READ));
+		if (how == 2)
+			ASSERT_EQ(0, madvise(p, bytes, MADV_POPULATE_WRITE));
+		if (how == 3)
+			ASSERT_EQ(0, mlock(p, bytes)) TH_LOG("%s", strerror(errno));
+		ASSERT_TRUE(dump_leaves(p, bytes, &l));
+		EXPECT_EQ(bytes, l.bytes[max]) TH_LOG("%d", how);
+		ASSERT_EQ(0, munmap(p, bytes));
+	}
+	close(fd);
+	release_bar(&self->bar);
+
+	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+	p = map_p2pmem(&self->bar, area, SZ_2M);
+	ASSERT_EQ(area, p);
+	EXPECT_EQ(0, madvise(p, SZ_2M, MADV_POPULATE_WRITE));
+	EXPECT_EQ(0, mlock(p, SZ_2M));
+	munmap(p, SZ_2M);
 }
 
 /* p2pmem/allocate: leaves, parts, a child, and the memory that is left */
@@ -651,9 +792,13 @@ TEST_F(iopmem, character_unbind)
 	p = mmap(NULL, self->bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, p);
 	ASSERT_EQ(0, try_write(p, 1));
+	EXPECT_EQ(0, fsync(fd));
+	EXPECT_EQ(0, msync(p, SZ_4K, MS_SYNC));
 	release_bar(&self->bar);
 	EXPECT_EQ(SIGBUS, try_read(p, &value));
 	EXPECT_EQ(SIGBUS, try_read(p + SZ_2M, &value));
+	EXPECT_EQ(-1, fsync(fd));
+	EXPECT_EQ(EIO, errno);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 0));
 	EXPECT_EQ(ENODEV, errno);
 	/* Another one has nothing to do with it. */
@@ -929,6 +1074,57 @@ TEST_F_TIMEOUT(iopmem, p2p_dax, 120)
 	close(fd);
 	ASSERT_EQ(0, umount(MNT));
 	EXPECT_EQ(0, check_fs(&self->bar, "-n"));
+}
+
+/*
+ * Writes a mapped file to a disk, again and again, until that fails. The last page
+ * is not mapped: the others are pinned when it is faulted in.
+ */
+static int pin_loop(const char *disk, int nr)
+{
+	int fd = open(MNT "/f", O_RDWR), out = open(disk, O_RDWR | O_DIRECT);
+	char *p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, nr * SZ_2M);
+
+	if (fd < 0 || out < 0 || p == MAP_FAILED)
+		return 1;
+	do {
+		if (madvise(p + SZ_2M - SZ_4K, SZ_4K, MADV_DONTNEED))
+			return 2;
+	} while (pwrite(out, p, SZ_2M, nr * SZ_2M) == SZ_2M);
+	return errno == EFAULT ? 0 : 3;
+}
+
+/* The driver goes while pages of a file are pinned, and others are being faulted in. */
+TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, 120)
+{
+	char peer[32], pci[32];
+	int fd, status;
+	pid_t pid[3];
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	for (int round = 0; round < 12; round++) {
+		ASSERT_EQ(0, bind_as(&self->bar, "block"));
+		ASSERT_EQ(0, mkfs_mount(&self->bar));
+		fd = make_file(MNT "/f", 3 * SZ_2M);
+		ASSERT_GE(fd, 0);
+		for (int i = 0; i < 3; i++) {
+			pid[i] = fork();
+			if (!pid[i])
+				_exit(pin_loop(peer, i));
+			ASSERT_GT(pid[i], 0);
+		}
+		usleep(100000 + round * 10000);
+		release_bar(&self->bar);
+		for (int i = 0; i < 3; i++) {
+			ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
+			EXPECT_EQ(0, status) TH_LOG("round %d, process %d", round, i);
+		}
+		close(fd);
+		EXPECT_EQ(0, umount(MNT));
+	}
 }
 
 /* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */

@@ -102,6 +102,7 @@ FIXTURE_SETUP(kvm)
 	struct vfio_region_info info = {
 		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
 	};
+	char *at;
 	int bytes;
 
 	self->fd.device = -1;
@@ -112,14 +113,17 @@ FIXTURE_SETUP(kvm)
 	ASSERT_TRUE(open_cdev(&self->fd)) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
-	self->max = max_leaf();
+	self->max = fault_max_leaf();
 	self->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->ram);
 	ASSERT_EQ(0, madvise(self->ram, RAM_BYTES, MADV_NOHUGEPAGE));
 	set_tables(self->ram);
 	memcpy(self->ram + CODE, code, sizeof(code));
-	self->bar = mmap(NULL, BAR_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+	/* Without CONFIG_HUGE_IOMAP it takes an address that is congruent. */
+	at = option_off() ? reserve(BAR_BYTES) : NULL;
+	self->bar = mmap(at, BAR_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | (at ? MAP_FIXED : 0),
 			 self->fd.device, self->offset);
 	ASSERT_NE(MAP_FAILED, self->bar);
 

@@ -283,10 +283,19 @@ TEST_F(memremap, altmap)
 	};
 	struct test_memremap_leaves got;
 
+	/* The struct pages would be write-back, on the same BAR. */
+	EXPECT_EQ(-1, ioctl(self->dev, TMR_MAP, &req));
+	EXPECT_EQ(EINVAL, errno);
+	req.flags = TMR_WT;
+	EXPECT_EQ(-1, ioctl(self->dev, TMR_MAP, &req));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(self->all, pat_entries(0, -1ULL));
+
+	req.flags = 0;
 	ASSERT_EQ(0, ioctl(self->dev, TMR_MAP, &req));
 	ASSERT_EQ(0, ioctl(self->dev, TMR_LEAVES, &got));
 	EXPECT_EQ(0, got.wrong);
-	EXPECT_EQ(index_of(self->pat, TMR_WC), got.type);
+	EXPECT_EQ(index_of(self->pat, self->wb ? TMR_WB : 0), got.type);
 	EXPECT_EQ(self->gbpages ? 1 : 512, got.nr[self->gbpages ? 2 : 1]);
 	ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
 	EXPECT_TRUE(is_gone(self->dev, SZ_1G));

@@ -311,4 +311,47 @@ TEST_F(parts, unmap)
 	}
 }
 
+/* The pages that /proc/vmallocinfo counts in the leaves of the area; -1 on error */
+static long counted_pages(__u64 phys)
+{
+	static const long pages[THI_NR_LEAF] = { 1, 512, 262144 };
+	char *line = NULL, *p, key[32];
+	FILE *f = fopen("/proc/vmallocinfo", "r");
+	size_t len = 0;
+	long n = -1;
+
+	if (!f)
+		return -1;
+	snprintf(key, sizeof(key), " phys=0x%016llx ", phys);
+	while (n < 0 && getline(&line, &len, f) > 0) {
+		if (!strstr(line, " thi_") || !strstr(line, key))
+			continue;
+		n = 0;
+		for (int i = 0; i < THI_NR_LEAF; i++) {
+			snprintf(key, sizeof(key), " %s=", leaf_names[i]);
+			p = strstr(line, key);
+			n += p ? atol(p + strlen(key)) * pages[i] : 0;
+		}
+	}
+	free(line);
+	fclose(f);
+	return n;
+}
+
+/* What is not mapped any more is not counted. */
+TEST_F(parts, vmallocinfo)
+{
+	long left = MAPPED / SZ_4K;
+
+	if (access(LIMIT, F_OK))
+		SKIP(return, "no leaves are shown: CONFIG_HUGE_IOMAP is not set");
+	EXPECT_EQ(left, counted_pages(self->start));
+	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
+		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_VUNMAP,
+					ranges[i].offset, ranges[i].nr));
+		left -= ranges[i].nr;
+		EXPECT_EQ(left, counted_pages(self->start)) TH_LOG("range %d", i);
+	}
+}
+
 TEST_HARNESS_MAIN

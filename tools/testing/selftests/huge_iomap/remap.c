@@ -147,6 +147,56 @@ TEST_F(remap, private_is_4k)
 	EXPECT_LEAVES(va, 2 * SZ_2M, 1024, 0, 0);
 }
 
+/* What can never be written to is never copied. */
+TEST_F(remap, read_only)
+{
+	const int flags[] = { MAP_SHARED, MAP_PRIVATE };
+	char *va = self->area, path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->fd);
+	fd = open(path, O_RDONLY | O_SYNC);
+	ASSERT_GE(fd, 0) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(va, map_at(self->fd, self->base, va, 0, SZ_1G));
+	fill(va, 0, SZ_1G);
+	/* A private mapping of a file can be written to, unless the driver says no. */
+	for (int i = 0; i < (variant->path == DRIVER ? 2 : 1); i++) {
+		ASSERT_EQ(va, mmap(va, SZ_1G, PROT_READ, flags[i] | MAP_FIXED, fd,
+				   self->base));
+		EXPECT_LEAVES(va, SZ_1G, self->max == THI_4K ? SZ_1G / SZ_4K : 0,
+			      self->max == THI_2M ? 512 : 0, self->max == THI_1G);
+		EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+		EXPECT_EQ(SIGSEGV, try_write(va, 1));
+		EXPECT_EQ(-1, mprotect(va, SZ_4K, PROT_READ | PROT_WRITE));
+		EXPECT_EQ(EACCES, errno);
+		/* A part of it can be cut out as of any other. */
+		EXPECT_EQ(0, munmap(va + SZ_2M + SZ_4K, SZ_4K));
+		EXPECT_EQ(1, differ(va, 0, 0, SZ_1G));
+	}
+	close(fd);
+}
+
+/* A driver that maps again what has a leaf gets an error. Only that part is zapped. */
+TEST_F(remap, mapped_twice)
+{
+	const __u64 sizes[] = { SZ_2M, SZ_1G };
+	struct test_huge_iomap_zap again = { .bytes = SZ_4K };
+	char *va = self->area;
+
+	if (variant->path != DRIVER || self->max == THI_4K)
+		SKIP(return, "no driver to do that, or no leaf");
+	for (int i = 0; i < self->max; i++) {
+		ASSERT_EQ(va, map_at(self->fd, 0, va, 0, sizes[i]));
+		fill(va, 0, sizes[i]);
+		again.addr = (unsigned long)va + sizes[i] - 2 * SZ_4K;
+		EXPECT_EQ(-1, ioctl(self->thi, THI_REMAP, &again));
+		EXPECT_EQ(EBUSY, errno);
+		EXPECT_EQ(1, differ(va, 0, 0, sizes[i]));
+		ASSERT_EQ(va, map_at(self->fd, 0, va, 0, sizes[i]));
+		EXPECT_EQ(0, differ(va, 0, 0, sizes[i]));
+	}
+}
+
 enum cut { UNMAP, PROTECT, DONTFORK, LOCK, MOVE, NR_CUTS };
 
 static int do_cut(enum cut cut, char *page)
@@ -610,6 +660,61 @@ TEST_F(remap, placement_asked_for)
 	va = map_bar(NULL, AREA, 0, MAP_SHARED | MAP_32BIT);
 	EXPECT_EQ(MAP_FAILED, va);
 	EXPECT_EQ(ENOMEM, errno);
+}
+
+/* A hint above 47 bits asks for an address up there, also if it is not free. */
+TEST_F(remap, placement_high_hint)
+{
+	const bool la57 = file_has("/proc/cpuinfo", " la57");
+	const __u64 bytes = 2 * SZ_1G, high = 1ULL << 47;
+	char *hint = (char *)(1ULL << 50) + SZ_1M;
+	struct ideal ideal;
+	char *va;
+
+	if (variant->path == DRIVER)
+		SKIP(return, "the driver places nothing");
+	va = map_bar(hint, bytes, 0, MAP_SHARED);
+	if (la57) {
+		EXPECT_EQ(hint, va);
+		EXPECT_EQ(MAP_FAILED, map_bar(hint, SZ_2M, 0,
+					      MAP_SHARED | MAP_FIXED_NOREPLACE));
+		EXPECT_EQ(EEXIST, errno);
+	}
+	for (int i = 0; i < 2; i++) {
+		va = map_bar(hint, bytes, i * SZ_1M, MAP_SHARED);
+		ASSERT_NE(MAP_FAILED, va);
+		EXPECT_EQ(la57, (unsigned long)va >= high);
+		ideal = ideal_leaves((unsigned long)va, self->bar + i * SZ_1M, bytes,
+				     self->max);
+		EXPECT_LEAVES(va, bytes, ideal.nr[THI_4K], ideal.nr[THI_2M],
+			      ideal.nr[THI_1G]);
+		/* Without a hint it is not for those who do not ask. */
+		va = map_bar(NULL, bytes, i * SZ_1M, MAP_SHARED);
+		ASSERT_NE(MAP_FAILED, va);
+		EXPECT_LT((unsigned long)va, high);
+	}
+}
+
+/* Where leaves fit, also for who may only read */
+TEST_F(remap, placement_flags)
+{
+	static const int flags[] = { MAP_SHARED, MAP_SHARED_VALIDATE };
+	const __u64 bytes = 2 * SZ_1G, block = self->max == THI_1G ? SZ_1G : SZ_2M;
+	const char *path = variant->path == SYSFS ? PCI_DEVICE "/resource2" : "/dev/mem";
+	int fd;
+
+	if (variant->path == DRIVER || self->max == THI_4K)
+		SKIP(return, "nothing is placed");
+	fd = open(path, O_RDONLY | O_SYNC);
+	ASSERT_GE(fd, 0);
+	for (int i = 0; i < 2 * ARRAY_SIZE(flags); i++) {
+		char *va = mmap(NULL, bytes, PROT_READ, flags[i / 2], i & 1 ? fd : self->fd,
+				self->base);
+
+		ASSERT_NE(MAP_FAILED, va) TH_LOG("%d: %m", i);
+		EXPECT_EQ(self->bar % block, (unsigned long)va % block);
+	}
+	close(fd);
 }
 
 /* The padding that placement looks for does not count against RLIMIT_AS. */

@@ -15,7 +15,7 @@
 
 FIXTURE(splits) {
 	char saved[16];
-	int fd;
+	int fd, thi;
 	__u64 base;		/* where the BAR begins in the file */
 	struct vfio vfio;
 	char *area;
@@ -41,6 +41,8 @@ FIXTURE_SETUP(splits)
 	};
 
 	self->vfio.device = -1;
+	self->thi = open(DEVICE, O_RDWR);
+	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
@@ -51,10 +53,9 @@ FIXTURE_SETUP(splits)
 		ASSERT_EQ(0, ioctl(self->fd, VFIO_DEVICE_GET_REGION_INFO, &info));
 		self->base = info.offset;
 	} else {
-		self->fd = open(DEVICE, O_RDWR);
-		ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
+		self->fd = self->thi;
 	}
-	self->max = max_leaf();
+	self->max = variant->vfio ? fault_max_leaf() : max_leaf();
 	self->area = reserve(AREA);
 	ASSERT_NE(NULL, self->area);
 	ASSERT_LT(0, vm_pte("/proc/self/status"));
@@ -174,6 +175,127 @@ TEST_F(splits, no_memory)
 	close(nth);
 	EXPECT_GE(failed, tables_of_cut(self->max));
 	EXPECT_LT(n, 100);
+}
+
+/* The same where a part moves to a congruent address: the leaf cannot go whole. */
+TEST_F(splits, no_memory_to_move)
+{
+	const __u64 off = 100 * SZ_2M + 7 * SZ_4K, bytes = 3 * SZ_2M;
+	char *from = self->area + off, *to = from + SZ_1G;
+	int nth = open("/proc/self/fail-nth", O_RDWR);
+	int left, n, failed = 0;
+	void *got;
+
+	if (variant->vfio)
+		SKIP(return, "the leaves are split by the same code");
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	for (n = 1; n < 100; n++) {
+		ASSERT_EQ(self->area, map_at(self->fd, self->base, self->area, 0, SZ_1G));
+		fill(self->area, 0, SZ_1G);
+		fill(from, off, bytes);
+		munmap(self->area + SZ_1G, SZ_1G);
+		ASSERT_TRUE(set_fail_nth(nth, n));
+		got = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		ASSERT_GE(left, 0);
+		if (got == MAP_FAILED) {
+			failed++;
+			EXPECT_EQ(0, differ(from, off, 0, bytes)) TH_LOG("%d", n);
+		} else {
+			EXPECT_EQ(0, differ(to, off, 0, bytes)) TH_LOG("%d", n);
+			/* The VMA may stay if there is no memory to cut it. */
+			EXPECT_NE(0, try_write(from, 1));
+			EXPECT_NE(0, try_write(from + bytes - SZ_4K, 1));
+		}
+		EXPECT_EQ(0, differ(self->area, 0, 0, off)) TH_LOG("%d", n);
+		EXPECT_EQ(0, differ(self->area, 0, off + bytes, SZ_1G))
+			TH_LOG("%d", n);
+		/* The count has not run out: no more allocations to fail. */
+		if (left)
+			break;
+	}
+	close(nth);
+	EXPECT_GE(failed, tables_of_cut(self->max));
+	EXPECT_LT(n, 100);
+}
+
+/* Has the kernel said since the last call that a leaf is unmapped? */
+static bool told(int kmsg)
+{
+	char record[1024];
+	bool found = false;
+	ssize_t n;
+
+	while ((n = read(kmsg, record, sizeof(record) - 1)) > 0 || errno == EPIPE) {
+		record[n > 0 ? n : 0] = 0;
+		if (strstr(record, "to split a leaf of device memory"))
+			found = true;
+	}
+	return found;
+}
+
+/*
+ * A part of a leaf is revoked and there is no memory to split it. The rest comes
+ * back by a fault, or nothing brings it back, and then the kernel says so.
+ */
+TEST_F(splits, lost_is_told)
+{
+	const int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	const int nth = open("/proc/self/fail-nth", O_RDWR);
+	const __u64 from = 33 * SZ_2M + SZ_4K;
+	const int max = self->max;
+	struct { int fd; __u64 base; } files[2] = {
+		{ self->fd, self->base },
+		{ open(PCI_DEVICE "/resource2", O_RDWR | O_SYNC), bar_start() },
+	};
+	char *va = self->area;
+	int left, n;
+	__u32 v;
+
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	ASSERT_GE(kmsg, 0);
+	ASSERT_GE(files[1].fd, 0);
+	/* sysfs and vfio: both have vm_ops->fault(), and only one can fault back. */
+	for (int i = 0; i < 2; i++) {
+		const bool back = !i && variant->vfio;
+		struct test_huge_iomap_revoke revoke = {
+			.offset = files[i].base + from, .bytes = SZ_4K, .fd = files[i].fd,
+		};
+		int failed = 0;
+
+		for (n = 1; n < 20; n++) {
+			bool lost;
+
+			ASSERT_EQ(va, map_at(files[i].fd, i ? 0 : self->base, va, 0, SZ_1G));
+			fill(va, 0, SZ_1G);
+			told(kmsg);
+			ASSERT_TRUE(set_fail_nth(nth, n));
+			ASSERT_EQ(0, ioctl(self->thi, THI_REVOKE, &revoke));
+			left = get_fail_nth(nth);
+			ASSERT_TRUE(set_fail_nth(nth, 0));
+			ASSERT_GE(left, 0);
+			lost = try_read(va + from - SZ_4K, &v);
+			EXPECT_EQ(lost, told(kmsg)) TH_LOG("file %d, allocation %d", i, n);
+			EXPECT_EQ(back ? 0 : SIGBUS, try_read(va + from, &v));
+			if (back)
+				EXPECT_FALSE(lost);
+			/* What is not of the leaf that could not be split */
+			if (back || max < THI_1G)
+				EXPECT_EQ(0, differ(va, 0, from + SZ_2M, SZ_1G));
+			failed += back ? !left : lost;
+			if (left)
+				break;
+		}
+		EXPECT_LT(n, 20);
+		EXPECT_GE(failed, tables_of_cut(max));
+		ASSERT_EQ(0, munmap(va, SZ_1G));
+	}
+	close(files[1].fd);
+	close(nth);
+	close(kmsg);
 }
 
 /*

@@ -50,7 +50,7 @@ FIXTURE_SETUP(vfio)
 	self->offset = info.offset;
 	self->config = config_offset(&self->fd);
 	ASSERT_NE(0, self->config);
-	self->max = max_leaf();
+	self->max = fault_max_leaf();
 	self->area = reserve(AREA);
 	ASSERT_NE(NULL, self->area);
 }
@@ -121,7 +121,7 @@ TEST_F(vfio, alias)
 /* Faults install leaves at any time: the MTRRs stay while the device is open. */
 TEST_F(vfio, mtrr)
 {
-	const int want = self->max >= THI_2M ? EBUSY : 0;
+	const int want = max_leaf() >= THI_2M ? EBUSY : 0;
 
 	if (access("/proc/mtrr", W_OK))
 		SKIP(return, "no MTRRs");
@@ -203,19 +203,30 @@ TEST_F(vfio, skewed)
 /* Settings of transparent huge pages are not for devices. */
 TEST_F(vfio, thp_disabled)
 {
+	struct ideal ideal;
 	char *va;
 
 	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
 	va = map_region(NULL, 4 * SZ_1G, 0, 0);
 	ASSERT_NE(MAP_FAILED, va);
-	switch (self->max) {
-	case THI_1G:
-		EXPECT_LE(touch(va, 0, 4 * SZ_1G, false), 4 + SLACK);
-		break;
-	default:
-		EXPECT_LE(touch(va, 0, 4 * SZ_1G, false), 2048 + SLACK);
-	}
+	ideal = ideal_leaves((unsigned long)va, self->bar, 4 * SZ_1G, self->max);
+	EXPECT_LE(touch(va, 0, 4 * SZ_1G, false), ideal_faults(&ideal) + SLACK);
 	munmap(va, 4 * SZ_1G);
+}
+
+/* At an address that is congruent the leaves are as large as with huge_fault(). */
+TEST_F(vfio, congruent)
+{
+	char *va = self->area;
+	struct user_leaves leaves;
+
+	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));
+	EXPECT_LE(touch(va, 0, SZ_1G, true),
+		  (self->max == THI_1G ? 1 : 512) + SLACK);
+	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
+	EXPECT_EQ(SZ_1G, leaves.bytes[self->max]);
+	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
+	ASSERT_EQ(0, munmap(va, SZ_1G));
 }
 
 TEST_F(vfio, madv_nohugepage)
@@ -236,7 +247,7 @@ TEST_F(vfio, limit)
 	char *va = self->area;
 	struct user_leaves leaves;
 
-	if (self->max < THI_2M)
+	if (max_leaf() < THI_2M)
 		SKIP(return, "the limit is 4K already");
 	ASSERT_EQ(0, write_file(LIMIT, "2M"));
 	ASSERT_EQ(va, map_region(va, SZ_1G, 0, MAP_FIXED));

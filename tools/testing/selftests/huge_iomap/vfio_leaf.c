@@ -28,7 +28,7 @@ FIXTURE_SETUP(vfio_leaf)
 	ASSERT_TRUE(open_cdev(&self->fd)) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
-	self->max = max_leaf();
+	self->max = fault_max_leaf();
 	self->area = reserve(4 * SZ_1G);
 	ASSERT_NE(NULL, self->area);
 }
@@ -154,7 +154,7 @@ TEST_F(vfio_type, mtrr_inside)
 	fill(va, SZ_1G, 2 * SZ_1G);
 	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
 	EXPECT_EQ(0, leaves.bytes[THI_1G]);
-	EXPECT_EQ(SZ_1G, leaves.bytes[max_leaf() == THI_4K ? THI_4K : THI_2M]);
+	EXPECT_EQ(SZ_1G, leaves.bytes[fault_max_leaf() == THI_4K ? THI_4K : THI_2M]);
 	EXPECT_EQ(0, differ(va, SZ_1G, 0, 2 * SZ_1G));
 	munmap(va, 2 * SZ_1G);
 	close_vfio(&fd);

@@ -6,7 +6,10 @@
 #include "huge_iomap_util.h"
 
 #include <linux/elf.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "../../../../lib/test_huge_vmap_uapi.h"
 
@@ -439,27 +442,35 @@ TEST_F(vmap, read_only)
 	EXPECT_EQ(0, unmap(self->fd, &a));
 }
 
-/* Read @bytes of kernel memory; false if kcore does not have them */
-static bool read_kcore(__u64 va, void *buf, size_t bytes)
+/* Where kernel memory is in /proc/kcore; -1 if it is not there */
+static off_t kcore_offset(int fd, __u64 va, size_t bytes)
 {
-	int fd = open("/proc/kcore", O_RDONLY);
-	bool ok = false;
 	struct elf64_hdr eh;
 	struct elf64_phdr ph;
 
-	if (fd < 0)
-		return false;
 	if (pread(fd, &eh, sizeof(eh), 0) != sizeof(eh))
-		goto out;
-	for (int i = 0; i < eh.e_phnum && !ok; i++) {
+		return -1;
+	for (int i = 0; i < eh.e_phnum; i++) {
 		if (pread(fd, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)) != sizeof(ph))
 			break;
 		if (ph.p_type == PT_LOAD && va >= ph.p_vaddr &&
 		    va + bytes <= ph.p_vaddr + ph.p_memsz)
-			ok = pread(fd, buf, bytes, ph.p_offset + (va - ph.p_vaddr)) ==
-			     (ssize_t)bytes;
+			return ph.p_offset + (va - ph.p_vaddr);
 	}
-out:
+	return -1;
+}
+
+/* Read @bytes of kernel memory; false if kcore does not have them */
+static bool read_kcore(__u64 va, void *buf, size_t bytes)
+{
+	int fd = open("/proc/kcore", O_RDONLY);
+	off_t at;
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	at = kcore_offset(fd, va, bytes);
+	ok = at >= 0 && pread(fd, buf, bytes, at) == (ssize_t)bytes;
 	close(fd);
 	return ok;
 }
@@ -510,6 +521,109 @@ TEST_F(vmap, readers)
 	EXPECT_EQ(0, unmap(self->fd, &a));
 	EXPECT_FALSE(read_kcore(a.va, copy, SZ_4K) && *(__u64 *)(copy + 8));
 	free(copy);
+}
+
+#define SEEN_ROUNDS	40
+
+struct kcore_reader {
+	int fd;
+	off_t first, last;		/* a word of the first page, and of the last */
+	long round;			/* odd: it is being mapped, or is mapped */
+	bool stop;
+	long whole, torn[SEEN_ROUNDS];
+};
+
+static __u64 kcore_word(int fd, off_t at)
+{
+	__u64 word = 0;
+
+	return pread(fd, &word, sizeof(word), at) == sizeof(word) ? word : 0;
+}
+
+/* The first page is there, the last one is not, and the first is still there? */
+static void *watch_kcore(void *arg)
+{
+	struct kcore_reader *r = arg;
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
+		long round = __atomic_load_n(&r->round, __ATOMIC_ACQUIRE);
+		bool first, last, again;
+
+		if (round % 2 == 0)
+			continue;
+		first = kcore_word(r->fd, r->first);
+		last = kcore_word(r->fd, r->last);
+		again = kcore_word(r->fd, r->first);
+		if (__atomic_load_n(&r->round, __ATOMIC_ACQUIRE) != round)
+			continue;
+		r->torn[round / 2] += first && !last && again;
+		if (first && last)
+			__atomic_add_fetch(&r->whole, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/*
+ * Readers find an area when all of it is mapped: huge leaves free the page tables of
+ * what was there before, and nobody may be in them. Leaves and pages in turn, at the
+ * same address.
+ */
+TEST_F_TIMEOUT(vmap, seen_when_mapped, 120)
+{
+	enum { NR = 64 * BLOCK };
+	int b = alloc_pages(self->fd, 9, NR / BLOCK, variant->folios), same = 0;
+	/* The first block is a leaf of both, so they are placed alike. */
+	const struct test_huge_vmap_piece p[2][2] = {
+		{ piece(b, 0, BLOCK, 1), piece(b, BLOCK, NR - BLOCK, 1) },
+		{ piece(b, 0, BLOCK, 1), piece(b, NR - 1, NR - BLOCK, -1) },
+	};
+	struct kcore_reader r = { .fd = open("/proc/kcore", O_RDONLY) };
+	struct area a = {};
+	pthread_t thread;
+	long torn = 0;
+	__u64 va = 0;
+
+	if (r.fd < 0)
+		SKIP(return, "no /proc/kcore");
+	ASSERT_GE(b, 0);
+	/* After some rounds the same hole is found again. */
+	for (int i = 0; i < 8; i++) {
+		ASSERT_EQ(0, map_pieces(self->fd, variant->how, p[i % 2], 2, &a));
+		/* Not zero, from now on */
+		ASSERT_EQ(0, part(self->fd, THV_CHECK, &a, 0, NR));
+		va = a.va;
+		EXPECT_EQ(0, unmap(self->fd, &a));
+		ASSERT_EQ(0, ioctl(self->fd, THV_PURGE));
+	}
+	r.first = kcore_offset(r.fd, va + 8, 8);
+	r.last = kcore_offset(r.fd, va + (NR - 1) * SZ_4K + 8, 8);
+	ASSERT_GE(r.first, 0);
+	ASSERT_GE(r.last, 0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, watch_kcore, &r));
+	for (int i = 0; i < SEEN_ROUNDS; i++) {
+		long whole = __atomic_load_n(&r.whole, __ATOMIC_ACQUIRE);
+
+		__atomic_add_fetch(&r.round, 1, __ATOMIC_RELEASE);
+		ASSERT_EQ(0, map_pieces(self->fd, variant->how, p[i % 2], 2, &a));
+		/* It is seen at last. */
+		if (a.va == va) {
+			for (int ms = 0; ms < 5000 &&
+			     __atomic_load_n(&r.whole, __ATOMIC_ACQUIRE) == whole; ms++)
+				usleep(1000);
+			EXPECT_LT(whole, r.whole);
+			same++;
+		}
+		__atomic_add_fetch(&r.round, 1, __ATOMIC_RELEASE);
+		torn += a.va == va ? r.torn[i] : 0;
+		EXPECT_EQ(0, unmap(self->fd, &a));
+		ASSERT_EQ(0, ioctl(self->fd, THV_PURGE));
+	}
+	__atomic_store_n(&r.stop, true, __ATOMIC_RELEASE);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	close(r.fd);
+	TH_LOG("%d mappings at one address, read %ld times", same, r.whole);
+	EXPECT_EQ(0, torn);
+	EXPECT_GT(same, SEEN_ROUNDS / 2);
 }
 
 /* A leaf is not installed where the MTRRs differ within it. */
@@ -732,6 +846,256 @@ TEST_F(vmap_pfn, cut_1g)
 	EXPECT_EQ(511, l.leaf[THV_4K]);
 	EXPECT_EQ(2, l.tables);
 	EXPECT_EQ(0, unmap(self->fd, &a));
+}
+
+/* Someone else who changes a page of the same mapping at the same time */
+struct partner {
+	int fd;
+	unsigned long cmd;
+	struct area area;
+	__u64 page;
+	long go, done, err;
+	bool stop;
+};
+
+static void *be_partner(void *arg)
+{
+	struct partner *p = arg;
+
+	for (long round = 1;; round++) {
+		while (__atomic_load_n(&p->go, __ATOMIC_ACQUIRE) != round)
+			if (__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
+				return NULL;
+		p->err = part(p->fd, p->cmd, &p->area, p->page, 1);
+		__atomic_store_n(&p->done, round, __ATOMIC_RELEASE);
+	}
+}
+
+FIXTURE(at_once) {
+	struct partner p;
+	__u64 bar;			/* pfn */
+};
+
+FIXTURE_VARIANT(at_once) {
+	__u64 nr;			/* pages of a leaf */
+	unsigned long cmd;		/* what the partner does */
+};
+
+FIXTURE_VARIANT_ADD(at_once, vunmap_2m) { .nr = BLOCK, .cmd = THV_VUNMAP };
+FIXTURE_VARIANT_ADD(at_once, vunmap_1g) { .nr = PAGES_1G, .cmd = THV_VUNMAP };
+FIXTURE_VARIANT_ADD(at_once, set_ro_2m) { .nr = BLOCK, .cmd = THV_SET_RO };
+FIXTURE_VARIANT_ADD(at_once, set_ro_1g) { .nr = PAGES_1G, .cmd = THV_SET_RO };
+
+FIXTURE_SETUP(at_once)
+{
+	struct test_huge_iomap_bar bar;
+	int fd = open(DEVICE, O_RDWR);
+
+	self->p.fd = open(VMAP_DEVICE, O_RDWR);
+	if (fd < 0 || self->p.fd < 0)
+		SKIP(return, "no " VMAP_DEVICE " or no " DEVICE);
+	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
+	close(fd);
+	self->bar = bar.start / SZ_4K;
+	self->p.cmd = variant->cmd;
+}
+
+FIXTURE_TEARDOWN(at_once)
+{
+	if (self->p.fd >= 0)
+		close(self->p.fd);
+}
+
+/*
+ * One page of a leaf is unmapped, while another one is unmapped or made read-only:
+ * just that has happened then.
+ */
+TEST_F_TIMEOUT(at_once, vunmap, 300)
+{
+	const int rounds = variant->nr == BLOCK ? 400 : 60;
+	const struct test_huge_vmap_piece piece_of_bar =
+		piece(THV_PFN, self->bar, variant->nr, 1);
+	const bool ro = variant->cmd == THV_SET_RO;
+	struct partner *p = &self->p;
+	struct test_huge_vmap_leaves l;
+	int failed = 0;
+	pthread_t thread;
+	long err;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, be_partner, p));
+	for (int i = 1; i <= rounds; i++) {
+		const __u64 page = pick(variant->nr);
+
+		do {
+			p->page = pick(variant->nr);
+		} while (p->page == page);
+		ASSERT_EQ(0, map_pieces(p->fd, THV_VMAP_PFN, &piece_of_bar, 1, &p->area));
+		__atomic_store_n(&p->go, i, __ATOMIC_RELEASE);
+		/* set_memory_ro() does other things first. */
+		for (int n = ro ? pick(1 << pick(18)) : 0; n > 0; n--)
+			if (__atomic_load_n(&p->done, __ATOMIC_ACQUIRE) == i)
+				break;
+		err = part(p->fd, THV_VUNMAP, &p->area, page, 1);
+		while (__atomic_load_n(&p->done, __ATOMIC_ACQUIRE) != i)
+			;
+		EXPECT_EQ(0, err | p->err);
+		ASSERT_TRUE(get_leaves(p->fd, &p->area, 0, variant->nr, &l));
+		EXPECT_EQ(0, l.wrong);
+		failed += l.absent != (ro ? 1 : 2) || l.readonly != ro;
+		ASSERT_TRUE(get_leaves(p->fd, &p->area, page, 1, &l));
+		failed += l.absent != 1;
+		ASSERT_TRUE(get_leaves(p->fd, &p->area, p->page, 1, &l));
+		failed += ro ? l.readonly != 1 : l.absent != 1;
+		EXPECT_EQ(0, unmap(p->fd, &p->area));
+	}
+	__atomic_store_n(&p->stop, true, __ATOMIC_RELEASE);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, failed) TH_LOG("of %d rounds", rounds);
+}
+
+#define MTHP		"/sys/kernel/mm/transparent_hugepage/hugepages-128kB/enabled"
+
+/* 2 MiB of a process, of which the first and the last page are those of a THP */
+FIXTURE(user_pages) {
+	char saved[16];			/* of MTHP */
+	int fd;
+	int max;
+	char *area, *mem;
+};
+
+FIXTURE_VARIANT(user_pages) {
+	bool refault;			/* or exchange single pages */
+};
+
+FIXTURE_VARIANT_ADD(user_pages, refault) { .refault = true };
+FIXTURE_VARIANT_ADD(user_pages, mremap) { };
+
+/* The chosen word of "always inherit [madvise] never" */
+static bool chosen_word(const char *path, char *word)
+{
+	char line[64], *p;
+
+	if (!read_line(path, line, sizeof(line)))
+		return false;
+	p = strchr(line, '[');
+	return p && sscanf(p, "[%15[^]]]", word) == 1;
+}
+
+/* Exchange two pages of @mem. */
+static bool exchange(char *mem, int i, int k, char *hole)
+{
+	char * const from[] = { mem + i * SZ_4K, mem + k * SZ_4K, hole };
+	char * const to[] = { hole, mem + i * SZ_4K, mem + k * SZ_4K };
+
+	for (int n = 0; n < 3; n++)
+		if (mremap(from[n], SZ_4K, SZ_4K, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   to[n]) != to[n])
+			return false;
+	return true;
+}
+
+FIXTURE_SETUP(user_pages)
+{
+	self->area = MAP_FAILED;
+	self->fd = open(VMAP_DEVICE, O_RDWR);
+	if (self->fd < 0)
+		SKIP(return, "no " VMAP_DEVICE);
+	if (!chosen_word(MTHP, self->saved) || write_file(MTHP, "always"))
+		SKIP(return, "no " MTHP);
+	self->max = max_leaf();
+	self->area = mmap(NULL, 3 * SZ_2M, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->area);
+	self->mem = (char *)(((unsigned long)self->area + SZ_2M - 1) & ~(SZ_2M - 1));
+	ASSERT_EQ(0, madvise(self->mem, SZ_2M, MADV_HUGEPAGE));
+	memset(self->mem, 0xee, SZ_2M);
+	if (variant->refault) {
+		ASSERT_EQ(0, madvise(self->mem + 64 * SZ_4K, 384 * SZ_4K, MADV_DONTNEED));
+	} else {
+		/* The memory behind it is there for that. */
+		for (int i = 1; i < BLOCK; i += 4)
+			ASSERT_TRUE(exchange(self->mem, i, i + 1, self->mem + SZ_2M));
+	}
+	for (__u64 i = 0; i < BLOCK; i++)
+		*(__u64 *)(self->mem + i * SZ_4K) = i + 1;
+}
+
+FIXTURE_TEARDOWN(user_pages)
+{
+	if (self->saved[0])
+		write_file(MTHP, self->saved);
+	if (self->fd >= 0)
+		close(self->fd);
+	if (self->area != MAP_FAILED)
+		munmap(self->area, 3 * SZ_2M);
+}
+
+/* The kernel sees the pages in the order of the process, not of the folio. */
+TEST_F(user_pages, vmap)
+{
+	static const __u32 hows[] = { THV_VMAP, THV_VM_MAP_RAM };
+	struct test_huge_vmap_pin pin = {
+		.addr = (unsigned long)self->mem, .bytes = SZ_2M,
+	};
+	struct test_huge_vmap_copy req = { .bytes = SZ_2M };
+	struct test_huge_vmap_leaves l;
+	struct test_huge_vmap_piece p;
+	char *copy = malloc(SZ_2M);
+	struct area a;
+
+	ASSERT_NE(NULL, copy);
+	ASSERT_EQ(0, ioctl(self->fd, THV_PIN, &pin));
+	p = piece(pin.block, 0, BLOCK, 1);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, map_pieces(self->fd, hows[i], &p, 1, &a));
+		EXPECT_EQ(NULL, check_area(self->fd, &a, self->max, &l));
+		EXPECT_EQ(0, l.wrong);
+		req.handle = a.handle;
+		req.addr = (unsigned long)copy;
+		ASSERT_EQ(0, ioctl(self->fd, THV_COPY, &req));
+		EXPECT_EQ(0, memcmp(copy, self->mem, SZ_2M));
+		EXPECT_EQ(0, unmap(self->fd, &a));
+	}
+	free(copy);
+}
+
+/* A submission queue of 2 MiB in that memory: each entry is the one that was written. */
+TEST_F(user_pages, io_uring)
+{
+	enum { ENTRIES = SZ_2M / sizeof(struct io_uring_sqe) };
+	struct io_uring_sqe *sqes = (struct io_uring_sqe *)self->mem;
+	char *rings = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_NO_MMAP | IORING_SETUP_NO_SQARRAY,
+		.sq_off.user_addr = (unsigned long)sqes,
+		.cq_off.user_addr = (unsigned long)rings,
+	};
+	const struct io_uring_cqe *cqes;
+	int fd, wrong = 0;
+
+	ASSERT_NE(MAP_FAILED, rings);
+	if (access("/proc/sys/kernel/io_uring_disabled", F_OK))
+		SKIP(return, "no CONFIG_IO_URING");
+	fd = syscall(__NR_io_uring_setup, ENTRIES, &params);
+	ASSERT_GE(fd, 0) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(ENTRIES, params.sq_entries);
+
+	memset(sqes, 0, SZ_2M);
+	for (int i = 0; i < ENTRIES; i++) {
+		sqes[i].opcode = IORING_OP_NOP;
+		sqes[i].user_data = i + 1;
+	}
+	__atomic_store_n((__u32 *)(rings + params.sq_off.tail), ENTRIES, __ATOMIC_RELEASE);
+	ASSERT_EQ(ENTRIES, syscall(__NR_io_uring_enter, fd, ENTRIES, 0, 0, NULL, 0));
+	ASSERT_EQ(ENTRIES, __atomic_load_n((__u32 *)(rings + params.cq_off.tail),
+					   __ATOMIC_ACQUIRE));
+	cqes = (struct io_uring_cqe *)(rings + params.cq_off.cqes);
+	for (int i = 0; i < ENTRIES; i++)
+		wrong += cqes[i].user_data != i + 1;
+	EXPECT_EQ(0, wrong) TH_LOG("of %d entries", ENTRIES);
+	close(fd);
+	munmap(rings, SZ_2M);
 }
 
 TEST_HARNESS_MAIN
