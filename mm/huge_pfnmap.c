@@ -393,9 +393,15 @@ static bool leaf_fits(struct vm_area_struct *vma, unsigned long addr,
 	if (huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), end - addr,
 				  huge_pfnmap_max_shift(vma)) < shift)
 		return false;
-	/* Where it is refused for a page, the PTE level says so. */
-	return pfnmap_leaf_allowed(pfn, size) && pfn_modify_allowed(pfn, prot) &&
-	       pfn_modify_allowed(pfn + (size >> PAGE_SHIFT) - 1, prot);
+	if (!pfnmap_leaf_allowed(pfn, size))
+		return false;
+	/* Where one is refused for PROT_NONE, the PTE level says so. */
+	if (!arch_has_pfn_modify_check() || vma_is_accessible(vma))
+		return true;
+	for (unsigned long nr = size >> PAGE_SHIFT; nr; nr--, pfn++)
+		if (!pfn_modify_allowed(pfn, prot))
+			return false;
+	return true;
 }
 
 /**

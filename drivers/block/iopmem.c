@@ -28,6 +28,7 @@
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
 #include <linux/rwsem.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -346,7 +347,7 @@ static vm_fault_t iopmem_huge_fault(struct vm_fault *vmf, unsigned int order)
 
 	folio = pci_p2pdma_get_folio(iop->pdev, iop->addr + offset, order);
 	if (folio == ERR_PTR(-EAGAIN)) /* It is just becoming free. */
-		return VM_FAULT_NOPAGE;
+		return fatal_signal_pending(current) ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 	if (IS_ERR_OR_NULL(folio))
 		return folio || !order ? VM_FAULT_SIGBUS : VM_FAULT_FALLBACK;
 	ret = pci_p2pdma_vmf_insert(vmf, virt_to_page(iop->addr + PFN_PHYS(vmf->pgoff)), order);

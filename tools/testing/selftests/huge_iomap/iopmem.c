@@ -779,6 +779,56 @@ TEST_F_TIMEOUT(iopmem, p2pmem, 120)
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 }
 
+/* Pages where a large folio was, by p2pmem/allocate and by the character device */
+TEST_F_TIMEOUT(iopmem, p2pmem_again, 120)
+{
+	char *area = reserve(SZ_1G), *p, *a[4];
+	int fd;
+
+	ASSERT_NE(NULL, area);
+	for (int chr = 0; chr < 2; chr++) {
+		ASSERT_EQ(0, bind_as(&self->bar, chr ? "char" : "p2pmem"));
+		if (chr) {
+			fd = open(self->bar.node, O_RDWR);
+			ASSERT_GE(fd, 0);
+			p = mmap(area, SZ_2M, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_FIXED, fd, 0);
+			ASSERT_EQ(area, p);
+		} else {
+			fd = -1;
+			p = map_p2pmem(&self->bar, area, SZ_2M);
+			ASSERT_EQ(area, p);
+		}
+		store(p, 1);
+		ASSERT_EQ(0, munmap(p, SZ_2M));
+		ASSERT_EQ(self->bar.size, free_bytes(&self->bar));
+		/* Several pages in one, and one page each */
+		p = map_p2pmem(&self->bar, NULL, SZ_1M);
+		ASSERT_NE(NULL, p);
+		fill(p, 0, SZ_1M);
+		EXPECT_EQ(0, differ(p, 0, 0, SZ_1M));
+		ASSERT_EQ(0, munmap(p, SZ_1M));
+		EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+		for (int i = 0; i < 4; i++) {
+			a[i] = map_p2pmem(&self->bar, NULL, SZ_4K);
+			ASSERT_NE(NULL, a[i]);
+			store(a[i], i);
+		}
+		ASSERT_EQ(0, munmap(a[0], SZ_4K));
+		a[0] = map_p2pmem(&self->bar, NULL, SZ_4K);
+		ASSERT_NE(NULL, a[0]);
+		store(a[0], 9);
+		for (int i = 1; i < 4; i++)
+			EXPECT_EQ(i, load(a[i]));
+		for (int i = 0; i < 4; i++)
+			ASSERT_EQ(0, munmap(a[i], SZ_4K));
+		EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+		if (fd >= 0)
+			close(fd);
+		release_bar(&self->bar);
+	}
+}
+
 /* The driver goes while files are open and mapped. */
 TEST_F(iopmem, character_unbind)
 {

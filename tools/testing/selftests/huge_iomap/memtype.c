@@ -220,12 +220,12 @@ do {										\
 	}									\
 } while (0)
 
-TEST_F(mtrr, none)
+TEST_F_TIMEOUT(mtrr, none, 120)
 {
 	check_leaves("none");
 }
 
-TEST_F(mtrr, one)
+TEST_F_TIMEOUT(mtrr, one, 120)
 {
 	static const struct mtrr_range one[] = {
 		{ 0, 16 * SZ_1G, WC, -1 },		/* all */
@@ -259,7 +259,7 @@ TEST_F(mtrr, one)
 	}
 }
 
-TEST_F(mtrr, two_types)
+TEST_F_TIMEOUT(mtrr, two_types, 120)
 {
 	static const int types[][2] = { { WC, WT }, { UC, WC }, { WC, UC }, { WT, UC } };
 
@@ -276,7 +276,7 @@ TEST_F(mtrr, two_types)
 }
 
 /* Two that meet inside a block, of one type: the block is uniform. */
-TEST_F(mtrr, same_type)
+TEST_F_TIMEOUT(mtrr, same_type, 120)
 {
 	ASSERT_EQ(0, add(&self->bar, SZ_1G, SZ_1G / 2, WC));
 	ASSERT_EQ(0, add(&self->bar, SZ_1G + SZ_1G / 2, SZ_1G / 2, WC));
@@ -288,7 +288,7 @@ TEST_F(mtrr, same_type)
 }
 
 /* One in another: UC wins. */
-TEST_F(mtrr, nested)
+TEST_F_TIMEOUT(mtrr, nested, 120)
 {
 	ASSERT_EQ(0, add(&self->bar, 0, 4 * SZ_1G, WC));
 	ASSERT_EQ(0, add(&self->bar, SZ_1G, SZ_2M, UC));
@@ -297,7 +297,7 @@ TEST_F(mtrr, nested)
 }
 
 /* The fixed MTRRs of the first MiB differ from the next one. */
-TEST_F(mtrr, fixed_ranges)
+TEST_F_TIMEOUT(mtrr, fixed_ranges, 120)
 {
 	int mem = open("/dev/mem", O_RDWR);
 	char *area = self->bar.area;
@@ -419,7 +419,7 @@ static int other_type(const struct bar *bar)
 	return bar->type == UC ? WC : UC;
 }
 
-TEST_F(mtrr, live)
+TEST_F_TIMEOUT(mtrr, live, 120)
 {
 	static const struct { __u64 offset, bytes; } change[] = {
 		{ SZ_1G, SZ_4K }, { SZ_1G + SZ_2M, SZ_2M }, { SZ_1G + SZ_1M, SZ_1M },
@@ -465,7 +465,7 @@ TEST_F(mtrr, live)
 }
 
 /* Each of the ioctls, and the end of a file whose MTRR has to stay */
-TEST_F(mtrr, live_ioctl)
+TEST_F_TIMEOUT(mtrr, live_ioctl, 120)
 {
 	struct bar *bar = &self->bar;
 	const int want = bar->max >= THI_2M ? EBUSY : 0;
@@ -525,7 +525,7 @@ static void last_message(const char *word, char *line, size_t len)
 			snprintf(line, len, "%s", p);
 }
 
-TEST_F(mtrr, live_message)
+TEST_F_TIMEOUT(mtrr, live_message, 120)
 {
 	struct bar *bar = &self->bar;
 	char range[64], owner[64], line[256];
@@ -552,7 +552,7 @@ TEST_F(mtrr, live_message)
 }
 
 /* The limit when the mapping was made counts. */
-TEST_F(mtrr, live_limit)
+TEST_F_TIMEOUT(mtrr, live_limit, 120)
 {
 	struct bar *bar = &self->bar;
 	char saved[16];
@@ -581,7 +581,7 @@ TEST_F(mtrr, live_limit)
 }
 
 /* A child's mapping keeps the range. */
-TEST_F(mtrr, live_fork)
+TEST_F_TIMEOUT(mtrr, live_fork, 120)
 {
 	struct bar *bar = &self->bar;
 	const char *type = type_name(other_type(bar));

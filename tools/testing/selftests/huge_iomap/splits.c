@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(splits, under_load, 300)
 }
 
 /* Each allocation of a split fails in turn: -ENOMEM, and nothing has changed. */
-TEST_F(splits, no_memory)
+TEST_F_TIMEOUT(splits, no_memory, 120)
 {
 	char *page = self->area + 100 * SZ_2M + 7 * SZ_4K;
 	int nth = open("/proc/self/fail-nth", O_RDWR);
@@ -178,7 +178,7 @@ TEST_F(splits, no_memory)
 }
 
 /* The same where a part moves to a congruent address: the leaf cannot go whole. */
-TEST_F(splits, no_memory_to_move)
+TEST_F_TIMEOUT(splits, no_memory_to_move, 120)
 {
 	const __u64 off = 100 * SZ_2M + 7 * SZ_4K, bytes = 3 * SZ_2M;
 	char *from = self->area + off, *to = from + SZ_1G;
@@ -240,7 +240,7 @@ static bool told(int kmsg)
  * A part of a leaf is revoked and there is no memory to split it. The rest comes
  * back by a fault, or nothing brings it back, and then the kernel says so.
  */
-TEST_F(splits, lost_is_told)
+TEST_F_TIMEOUT(splits, lost_is_told, 120)
 {
 	const int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	const int nth = open("/proc/self/fail-nth", O_RDWR);

@@ -92,7 +92,7 @@ static long touch(char *va, __u64 offset, __u64 bytes, bool write)
 }
 
 /* What has the BAR mapped when the device is opened decides; later, the device does. */
-TEST_F(vfio, alias)
+TEST_F_TIMEOUT(vfio, alias, 120)
 {
 	char *other = self->area + 2 * SZ_1G;
 	int wc = open(PCI_DEVICE "/resource2_wc", O_RDWR);
@@ -119,7 +119,7 @@ TEST_F(vfio, alias)
 }
 
 /* Faults install leaves at any time: the MTRRs stay while the device is open. */
-TEST_F(vfio, mtrr)
+TEST_F_TIMEOUT(vfio, mtrr, 120)
 {
 	const int want = max_leaf() >= THI_2M ? EBUSY : 0;
 
@@ -180,7 +180,7 @@ TEST_F_TIMEOUT(vfio, plain_mmap, 300)
 }
 
 /* Nothing but 4 KiB fits: a fault maps what there is of 2 MiB. */
-TEST_F(vfio, skewed)
+TEST_F_TIMEOUT(vfio, skewed, 120)
 {
 	char *va = self->area + SZ_4K;
 	struct user_leaves leaves;
@@ -201,7 +201,7 @@ TEST_F(vfio, skewed)
 }
 
 /* Settings of transparent huge pages are not for devices. */
-TEST_F(vfio, thp_disabled)
+TEST_F_TIMEOUT(vfio, thp_disabled, 120)
 {
 	struct ideal ideal;
 	char *va;
@@ -215,7 +215,7 @@ TEST_F(vfio, thp_disabled)
 }
 
 /* At an address that is congruent the leaves are as large as with huge_fault(). */
-TEST_F(vfio, congruent)
+TEST_F_TIMEOUT(vfio, congruent, 120)
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -229,7 +229,7 @@ TEST_F(vfio, congruent)
 	ASSERT_EQ(0, munmap(va, SZ_1G));
 }
 
-TEST_F(vfio, madv_nohugepage)
+TEST_F_TIMEOUT(vfio, madv_nohugepage, 120)
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -242,7 +242,7 @@ TEST_F(vfio, madv_nohugepage)
 	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
 }
 
-TEST_F(vfio, limit)
+TEST_F_TIMEOUT(vfio, limit, 120)
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -258,7 +258,7 @@ TEST_F(vfio, limit)
 }
 
 /* In the middle of a leaf there is a hole; the device's memory goes and comes back. */
-TEST_F(vfio, partial_and_refault)
+TEST_F_TIMEOUT(vfio, partial_and_refault, 120)
 {
 	const __u64 hole = 100 * SZ_2M + 3 * SZ_4K;
 	char *va = self->area;
@@ -276,7 +276,7 @@ TEST_F(vfio, partial_and_refault)
 	EXPECT_EQ(SIGSEGV, try_read(va + hole, &v));
 }
 
-TEST_F(vfio, write_after_mprotect)
+TEST_F_TIMEOUT(vfio, write_after_mprotect, 120)
 {
 	static const __u64 skews[] = { 0, SZ_2M, SZ_4K };
 
@@ -396,7 +396,7 @@ TEST_F_TIMEOUT(vfio, faults_race, 300)
 	}
 }
 
-TEST_F(vfio, fork_and_two_processes)
+TEST_F_TIMEOUT(vfio, fork_and_two_processes, 120)
 {
 	char *va = self->area, *own;
 	int status;
@@ -424,7 +424,7 @@ TEST_F(vfio, fork_and_two_processes)
 	EXPECT_EQ(0, differ(va, 0, SZ_2M, SZ_1G));
 }
 
-TEST_F(vfio, reset)
+TEST_F_TIMEOUT(vfio, reset, 120)
 {
 	struct vfio_device_info info = { .argsz = sizeof(info) };
 	char *va = self->area;
@@ -439,7 +439,7 @@ TEST_F(vfio, reset)
 	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
 }
 
-TEST_F(vfio, refused)
+TEST_F_TIMEOUT(vfio, refused, 120)
 {
 	struct vfio_region_info info = {
 		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
@@ -459,7 +459,7 @@ TEST_F(vfio, refused)
 }
 
 /* RAM, the BAR and RAM again in one DMA mapping: each page is unpinned, once. */
-TEST_F(vfio, dma)
+TEST_F_TIMEOUT(vfio, dma, 120)
 {
 	static const struct { __u64 ram, bar, skew; } layout[] = {
 		{ 0, 4 * SZ_1G, 0 }, { SZ_2M, SZ_1G, 0 }, { SZ_1M, SZ_1G, SZ_4K },

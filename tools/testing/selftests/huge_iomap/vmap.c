@@ -255,7 +255,7 @@ TEST_F_TIMEOUT(vmap, orders, 120)
 }
 
 /* One entry of a block is another page, or two have changed places. */
-TEST_F(vmap, one_page_is_another)
+TEST_F_TIMEOUT(vmap, one_page_is_another, 120)
 {
 	for (int compound = 0; compound <= variant->folios; compound++) {
 		int b = alloc_pages(self->fd, 9, 3, compound);
@@ -285,7 +285,7 @@ TEST_F(vmap, one_page_is_another)
 }
 
 /* Folios of all sizes and single pages, one behind the other */
-TEST_F(vmap, mixed)
+TEST_F_TIMEOUT(vmap, mixed, 120)
 {
 	int b9 = alloc_pages(self->fd, 9, 4, variant->folios);
 	int b10 = alloc_pages(self->fd, 10, 2, false);
@@ -306,7 +306,7 @@ TEST_F(vmap, mixed)
 	check_map(variant->how, p, 7, 4);
 }
 
-TEST_F(vmap, limit)
+TEST_F_TIMEOUT(vmap, limit, 120)
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -324,7 +324,7 @@ TEST_F(vmap, limit)
 }
 
 /* A 1 GiB page of hugetlbfs, and part of it */
-TEST_F(vmap, hugetlb_1g)
+TEST_F_TIMEOUT(vmap, hugetlb_1g, 120)
 {
 	char *mem = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (30 << MAP_HUGE_SHIFT),
@@ -365,7 +365,7 @@ TEST_F(vmap, hugetlb_1g)
 }
 
 /* What is unmapped is gone, and nothing else is. */
-TEST_F(vmap, partial_vunmap)
+TEST_F_TIMEOUT(vmap, partial_vunmap, 120)
 {
 	static const struct { __u64 first, nr; } cuts[] = {
 		{ 5, 1 }, { 0, 1 }, { 511, 1 }, { 511, 2 }, { 0, 512 }, { 100, 900 },
@@ -393,7 +393,7 @@ TEST_F(vmap, partial_vunmap)
 	}
 }
 
-TEST_F(vmap, set_memory)
+TEST_F_TIMEOUT(vmap, set_memory, 120)
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -420,7 +420,7 @@ TEST_F(vmap, set_memory)
 }
 
 /* What is mapped read-only is, in leaves of all sizes. */
-TEST_F(vmap, read_only)
+TEST_F_TIMEOUT(vmap, read_only, 120)
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 3, 2045, 1);
@@ -476,7 +476,7 @@ static bool read_kcore(__u64 va, void *buf, size_t bytes)
 }
 
 /* Who reads an area: copy_to_user(), mmap() of it, /proc/kcore, /proc/vmallocinfo */
-TEST_F(vmap, readers)
+TEST_F_TIMEOUT(vmap, readers, 120)
 {
 	const size_t bytes = 4096 * SZ_4K;
 	char *copy = malloc(bytes), *mapped, name[64];
@@ -627,7 +627,7 @@ TEST_F_TIMEOUT(vmap, seen_when_mapped, 120)
 }
 
 /* A leaf is not installed where the MTRRs differ within it. */
-TEST_F(vmap, mtrr)
+TEST_F_TIMEOUT(vmap, mtrr, 120)
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -829,7 +829,7 @@ TEST_F_TIMEOUT(vmap_pfn, bar, 120)
 }
 
 /* One page is cut out of a 1 GiB leaf. */
-TEST_F(vmap_pfn, cut_1g)
+TEST_F_TIMEOUT(vmap_pfn, cut_1g, 120)
 {
 	struct test_huge_vmap_piece p = piece(THV_PFN, self->bar, PAGES_1G, 1);
 	struct test_huge_vmap_leaves l;
@@ -1031,7 +1031,7 @@ FIXTURE_TEARDOWN(user_pages)
 }
 
 /* The kernel sees the pages in the order of the process, not of the folio. */
-TEST_F(user_pages, vmap)
+TEST_F_TIMEOUT(user_pages, vmap, 120)
 {
 	static const __u32 hows[] = { THV_VMAP, THV_VM_MAP_RAM };
 	struct test_huge_vmap_pin pin = {
@@ -1060,7 +1060,7 @@ TEST_F(user_pages, vmap)
 }
 
 /* A submission queue of 2 MiB in that memory: each entry is the one that was written. */
-TEST_F(user_pages, io_uring)
+TEST_F_TIMEOUT(user_pages, io_uring, 120)
 {
 	enum { ENTRIES = SZ_2M / sizeof(struct io_uring_sqe) };
 	struct io_uring_sqe *sqes = (struct io_uring_sqe *)self->mem;
