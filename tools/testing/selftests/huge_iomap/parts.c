@@ -266,7 +266,9 @@ TEST_F(parts, no_memory)
 					r->nr));
 	}
 	EXPECT_TRUE(done);
-	EXPECT_GT(failed, 0);
+	/* Without PAT nothing changes, and nothing is allocated. */
+	if (self->pat)
+		EXPECT_GT(failed, 0);
 	close(fd);
 }
 
