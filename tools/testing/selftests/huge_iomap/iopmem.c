@@ -1127,18 +1127,23 @@ TEST_F_TIMEOUT(iopmem, p2p_dax, 120)
 }
 
 /*
- * Writes a mapped file to a disk, again and again, until that fails. The last page
- * is not mapped: the others are pinned when it is faulted in.
+ * Writes a mapped file to a disk, again and again, until that fails. Only the first
+ * page is mapped: it is pinned while the others are faulted in, one by one, for the
+ * mapping is not congruent.
  */
 static int pin_loop(const char *disk, int nr)
 {
 	int fd = open(MNT "/f", O_RDWR), out = open(disk, O_RDWR | O_DIRECT);
-	char *p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, nr * SZ_2M);
+	char *area = reserve(SZ_1G), *p;
 
-	if (fd < 0 || out < 0 || p == MAP_FAILED)
+	if (fd < 0 || out < 0 || !area)
+		return 1;
+	p = mmap(area + SZ_4K, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+		 nr * SZ_2M);
+	if (p == MAP_FAILED)
 		return 1;
 	do {
-		if (madvise(p + SZ_2M - SZ_4K, SZ_4K, MADV_DONTNEED))
+		if (madvise(p + SZ_4K, SZ_2M - SZ_4K, MADV_DONTNEED))
 			return 2;
 	} while (pwrite(out, p, SZ_2M, nr * SZ_2M) == SZ_2M);
 	return errno == EFAULT ? 0 : 3;
