@@ -7,7 +7,7 @@ export LINUX_TARBALL ACCEL BAR JOBS T
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (25 minutes)"
-	@echo "make test         all tests in the VM (27 minutes after demo); T=ioremap: only that"
+	@echo "make test         all tests in the VM (35 minutes after demo); T=a,b: only those"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
