@@ -6,8 +6,8 @@ export LINUX_TARBALL ACCEL BAR JOBS T
 .PHONY: help demo test test-full test-debug upstream selfcheck bench check check-bisect tree kernel export shell apply cc clean
 
 help:
-	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (25 minutes)"
-	@echo "make test         all tests in the VM (35 minutes after demo); T=a,b: only those"
+	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
+	@echo "make test         all tests in the VM (25 minutes after demo); T=a,b: only those"
 	@echo "make test-full    the same, and all kselftests where huge leaves are off, too"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"

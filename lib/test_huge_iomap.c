@@ -249,14 +249,15 @@ static long thi_unmap(void __user *arg)
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
-	if (req.pad)
-		return -EINVAL;
-	m = xa_erase(&thi_mappings, req.handle);
+	m = xa_load(&thi_mappings, req.handle);
 	if (!m)
 		return -ENOENT;
+	if (req.page && (m->how > THI_IOREMAP_PROT || req.page >= m->bytes >> PAGE_SHIFT))
+		return -EINVAL;
+	xa_erase(&thi_mappings, req.handle);
 
 	t = get_cycles();
-	thi_do_unmap(m->addr, m->how);
+	thi_do_unmap(m->addr + ((unsigned long)req.page << PAGE_SHIFT), m->how);
 	req.ticks = get_cycles() - t;
 
 	req.left = 0;
@@ -496,6 +497,22 @@ static long thi_bad_ranges(void)
 	return 0;
 }
 
+/* Map the RAM of @file, which keeps it as long as it is mapped. */
+static int thi_mmap_ram(struct file *file, struct vm_area_struct *vma, bool pages)
+{
+	const unsigned long bytes = vma->vm_end - vma->vm_start;
+	int err = 0;
+
+	if (!thi_ram || thi_ram_owner != file || bytes > 2 * PAGE_SIZE)
+		return -EINVAL;
+	if (!pages)
+		return remap_pfn_range(vma, vma->vm_start, PHYS_PFN(__pa(thi_ram)), bytes,
+				       vma->vm_page_prot);
+	for (unsigned long at = 0; !err && at < bytes; at += PAGE_SIZE)
+		err = vm_insert_page(vma, vma->vm_start + at, virt_to_page(thi_ram + at));
+	return err;
+}
+
 static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	const unsigned long bytes = vma->vm_end - vma->vm_start;
@@ -506,6 +523,11 @@ static int thi_mmap(struct file *file, struct vm_area_struct *vma)
 	/* The mmap lock is held, and the ioctls take it inside of thi_lock. */
 	if (!mutex_trylock(&thi_lock))
 		return -EAGAIN;
+	if (offset == THI_RAM_PAGES || offset == THI_RAM_PFNS) {
+		err = thi_mmap_ram(file, vma, offset == THI_RAM_PAGES);
+		mutex_unlock(&thi_lock);
+		return err;
+	}
 	if (pieces)
 		offset -= THI_PIECES;
 	if (!thi_pdev)
@@ -545,7 +567,8 @@ static long thi_ram_type(struct file *file, void __user *arg)
 	if (req.pad || req.first > 2 || req.nr > 2 - req.first)
 		return -EINVAL;
 	if (!thi_ram) {
-		thi_ram = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
+		thi_ram = (unsigned long)alloc_pages_exact(2 * PAGE_SIZE,
+							   GFP_KERNEL | __GFP_ZERO);
 		if (!thi_ram)
 			return -ENOMEM;
 		thi_ram_owner = file;
@@ -788,7 +811,7 @@ static void thi_unmap_all(struct file *owner)
 		return;
 	/* What is WB already stays. */
 	set_memory_wb(thi_ram, 2);
-	free_pages(thi_ram, 1);
+	free_pages_exact((void *)thi_ram, 2 * PAGE_SIZE);
 	thi_ram = 0;
 }
 

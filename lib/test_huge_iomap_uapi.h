@@ -67,12 +67,13 @@ struct test_huge_iomap_map {
 
 /*
  * Unmap.
+ * @page: give iounmap() the address of this page of the mapping
  * @left: pages that are still mapped in the range afterwards
  * @tables: page tables below the PUD level that remain under the range
  */
 struct test_huge_iomap_unmap {
 	__u32	handle;
-	__u32	pad;			/* 0 */
+	__u32	page;
 	__u64	ticks;			/* out */
 	__u64	left;			/* out */
 	__u64	tables;			/* out */
@@ -228,9 +229,13 @@ struct test_huge_iomap_follow {
  * mmap() maps the BAR from the offset on, uncached. With an offset of THI_PIECES
  * or more it maps the BAR from there on, by three calls of remap_pfn_range() that
  * meet at THI_CUT1 and THI_CUT2 of the VMA. An offset of THI_FAR or more is a
- * physical address with nothing there: to be mapped, not to be touched.
+ * physical address with nothing there: to be mapped, not to be touched. Offsets of
+ * THI_RAM_PAGES and THI_RAM_PFNS are those of the RAM pages of THI_RAM, by
+ * vm_insert_page() and by remap_pfn_range().
  * A private mapping that is read-only stays so: it cannot be copied.
  */
+#define THI_RAM_PAGES	0x04000000000ULL
+#define THI_RAM_PFNS	0x06000000000ULL
 #define THI_PIECES	0x08000000000ULL
 #define THI_CUT1	0x00000300000ULL
 #define THI_CUT2	0x00040000000ULL

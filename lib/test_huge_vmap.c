@@ -430,6 +430,40 @@ static long thv_pfns(void __user *arg)
 	return 0;
 }
 
+/* The memory type at @va: index into the PAT */
+static u8 thv_type(unsigned long va)
+{
+	unsigned int level;
+	pte_t *pte = lookup_address(va, &level);
+	pgprot_t prot = __pgprot(pte ? pte_flags(*pte) : 0);
+	pgprotval_t val = pgprot_val(level == PG_LEVEL_4K ? prot : pgprot_large_2_4k(prot));
+
+	return (val & _PAGE_PWT ? 1 : 0) | (val & _PAGE_PCD ? 2 : 0) |
+	       (val & _PAGE_PAT ? 4 : 0);
+}
+
+static long thv_types(void __user *arg)
+{
+	struct test_huge_vmap_pfns req;
+	struct thv_mapping *m;
+	u8 __user *to;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	m = thv_part(req.handle, req.pad, req.first, req.nr);
+	if (IS_ERR(m))
+		return PTR_ERR(m);
+	if (m->how == THV_VMAP_PFN)
+		return -EOPNOTSUPP;
+	to = u64_to_user_ptr(req.addr);
+	for (u64 i = req.first; i < req.first + req.nr; i++) {
+		if (put_user(thv_type((unsigned long)m->addr + (i << PAGE_SHIFT)), to++) ||
+		    put_user(thv_type((unsigned long)page_address(m->pages[i])), to++))
+			return -EFAULT;
+	}
+	return 0;
+}
+
 static u64 thv_pattern(const void *page)
 {
 	return (u64)page * 0x9e3779b97f4a7c15ULL;
@@ -446,7 +480,7 @@ static long thv_check(void __user *arg)
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
-	m = thv_part(req.handle, req.pad, req.first, req.nr);
+	m = thv_part(req.handle, req.direct, req.first, req.nr);
 	if (IS_ERR(m))
 		return PTR_ERR(m);
 	if (m->how == THV_VMAP_PFN)
@@ -485,16 +519,27 @@ static long thv_change(unsigned int cmd, void __user *arg)
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
-	m = thv_part(req.handle, req.pad, req.first, req.nr);
+	m = thv_part(req.handle, 0, req.first, req.nr);
 	if (IS_ERR(m))
 		return PTR_ERR(m);
 	start = (unsigned long)m->addr + (req.first << PAGE_SHIFT);
+	if (req.direct) {
+		if (cmd == THV_VUNMAP || m->how == THV_VMAP_PFN)
+			return -EINVAL;
+		start = (unsigned long)page_address(m->pages[req.first]);
+	}
 	end = start + (req.nr << PAGE_SHIFT);
 	switch (cmd) {
 	case THV_SET_RO:
 		return set_memory_ro(start, req.nr);
 	case THV_SET_RW:
 		return set_memory_rw(start, req.nr);
+	case THV_SET_UC:
+		return set_memory_uc(start, req.nr);
+	case THV_SET_WC:
+		return set_memory_wc(start, req.nr);
+	case THV_SET_WB:
+		return set_memory_wb(start, req.nr);
 	}
 	vunmap_range(start, end);
 	return 0;
@@ -521,9 +566,16 @@ static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
 
-	if (cmd == THV_VUNMAP || cmd == THV_SET_RO || cmd == THV_SET_RW) {
+	switch (cmd) {
+	case THV_VUNMAP:
+	case THV_SET_RO:
+	case THV_SET_RW:
+	case THV_SET_UC:
+	case THV_SET_WC:
+	case THV_SET_WB: {
 		guard(rwsem_read)(&thv_lock);
 		return thv_change(cmd, arg);
+	}
 	}
 	guard(rwsem_write)(&thv_lock);
 	switch (cmd) {
@@ -541,6 +593,8 @@ static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 		return thv_leaves(arg);
 	case THV_CHECK:
 		return thv_check(arg);
+	case THV_TYPES:
+		return thv_types(arg);
 	case THV_PFNS:
 		return thv_pfns(arg);
 	case THV_COPY:

@@ -100,10 +100,14 @@ struct test_huge_vmap_leaves {
 	__u64	readonly;		/* out */
 };
 
-/* A part of a mapping, in pages */
+/*
+ * A part of a mapping, in pages
+ * @direct: THV_SET_UC and its like change these pages by their address in the direct
+ *	map; they are contiguous
+ */
 struct test_huge_vmap_part {
 	__u32	handle;
-	__u32	pad;			/* 0 */
+	__u32	direct;
 	__u64	first;
 	__u64	nr;
 };
@@ -145,6 +149,14 @@ struct test_huge_vmap_pfns {
 #define THV_SET_RW	_IOW('V', 0x09, struct test_huge_vmap_part)
 #define THV_COPY	_IOW('V', 0x0a, struct test_huge_vmap_copy)
 #define THV_PFNS	_IOW('V', 0x0c, struct test_huge_vmap_pfns)
+#define THV_SET_UC	_IOW('V', 0x0d, struct test_huge_vmap_part)
+#define THV_SET_WC	_IOW('V', 0x0e, struct test_huge_vmap_part)
+#define THV_SET_WB	_IOW('V', 0x0f, struct test_huge_vmap_part)
+/*
+ * Write the memory types of the pages of a mapping to @addr, two bytes each: that of
+ * the mapping and that of the direct map, as indices into the PAT.
+ */
+#define THV_TYPES	_IOW('V', 0x10, struct test_huge_vmap_pfns)
 /* Give unmapped areas back to the allocator now */
 #define THV_PURGE	_IO('V', 0x0b)
 

@@ -64,6 +64,22 @@ unsigned int huge_iomap_max_shift(pgprot_t prot)
 }
 EXPORT_SYMBOL_GPL(huge_iomap_max_shift);
 
+/**
+ * huge_iomap_cpu_shift - the largest leaf that device memory can ever get
+ *
+ * What the CPU can map, whatever the limit is now and was before.
+ *
+ * Context: Any.
+ * Return: PUD_SHIFT, PMD_SHIFT or PAGE_SHIFT. PAGE_SHIFT after nohugeiomap, which
+ * lasts until the next boot.
+ */
+unsigned int huge_iomap_cpu_shift(void)
+{
+	return huge_iomap_cap_shift(huge_iomap_disabled ? PAGE_SHIFT : PUD_SHIFT,
+				    arch_vmap_pmd_supported(PAGE_KERNEL),
+				    arch_vmap_pud_supported(PAGE_KERNEL));
+}
+
 #ifdef CONFIG_SYSFS
 static ssize_t limit_show(struct kobject *kobj, struct kobj_attribute *attr,
 			  char *buf)

@@ -27,6 +27,7 @@
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/pm.h>
 #include <linux/rwsem.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -581,10 +582,35 @@ static int iopmem_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return 0;
 }
 
+/*
+ * Memory behind a BAR loses its contents when the device loses power. A file system
+ * would come back with what it has cached over what is there then, and a mapping with
+ * other data: do not sleep. Processes are frozen: nobody opens it after the look.
+ */
+static int iopmem_suspend(struct device *dev)
+{
+	struct iopmem *iop = dev_get_drvdata(dev);
+	bool busy = false;
+
+	if (iop->disk) {
+		busy = disk_openers(iop->disk);
+	} else if (iop->misc.name) {
+		guard(rwsem_read)(&iop->lock);
+		busy = !list_empty(&iop->files);
+	}
+	if (!busy)
+		return 0;
+	dev_err(dev, "in use: its memory would be lost\n");
+	return -EBUSY;
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(iopmem_pm_ops, iopmem_suspend, NULL);
+
 /* Everything is undone by what was added with devm_add_action(), in reverse order. */
 static struct pci_driver iopmem_driver = {
-	.name	= KBUILD_MODNAME,
-	.probe	= iopmem_probe,
+	.name		= KBUILD_MODNAME,
+	.probe		= iopmem_probe,
+	.driver.pm	= pm_sleep_ptr(&iopmem_pm_ops),
 };
 module_pci_driver(iopmem_driver);
 

@@ -123,6 +123,7 @@ static inline const char *huge_iomap_leaf_name(unsigned int shift, char *name)
 #ifdef CONFIG_HUGE_IOMAP
 unsigned int huge_iomap_limit_shift(void);
 unsigned int huge_iomap_max_shift(pgprot_t prot);
+unsigned int huge_iomap_cpu_shift(void);
 #else
 static inline unsigned int huge_iomap_limit_shift(void)
 {
@@ -130,6 +131,11 @@ static inline unsigned int huge_iomap_limit_shift(void)
 }
 
 static inline unsigned int huge_iomap_max_shift(pgprot_t prot)
+{
+	return PAGE_SHIFT;
+}
+
+static inline unsigned int huge_iomap_cpu_shift(void)
 {
 	return PAGE_SHIFT;
 }

@@ -53,7 +53,7 @@ FIXTURE_SETUP(access)
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
-	self->max = variant->path == VFIO ? fault_max_leaf() : max_leaf();
+	self->max = variant->path == VFIO ? fault_max_leaf() : user_max_leaf();
 	self->thi = open(DEVICE, O_RDWR);
 	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	self->mem = open("/dev/mem", O_RDWR | O_SYNC);

@@ -115,20 +115,25 @@ static inline long ioremap_areas(void)
 	return n;
 }
 
-/* The largest leaf that a mapping can get now: THI_4K, THI_2M or THI_1G. */
-static inline int max_leaf(void)
+/* The largest leaf that a user mapping can get now: THI_4K, THI_2M or THI_1G */
+static inline int user_max_leaf(void)
 {
 	char limit[16];
 
 	/* CONFIG_HUGE_IOMAP is not set. */
 	if (!read_line(LIMIT, limit, sizeof(limit)))
 		return THI_4K;
-	/* Without MTRRs nobody knows what types the memory has. */
-	if (!strcmp(limit, "4K") || !file_has("/proc/cpuinfo", " mtrr "))
+	if (!strcmp(limit, "4K"))
 		return THI_4K;
 	if (!strcmp(limit, "2M") || !file_has("/proc/cpuinfo", " pdpe1gb"))
 		return THI_2M;
 	return THI_1G;
+}
+
+/* The same for the kernel, which takes no chances where the MTRRs are not known */
+static inline int max_leaf(void)
+{
+	return file_has("/proc/cpuinfo", " mtrr ") ? user_max_leaf() : THI_4K;
 }
 
 /*
@@ -143,15 +148,15 @@ static inline bool option_off(void)
 static inline int fault_max_leaf(void)
 {
 	if (!option_off())
-		return max_leaf();
-	if (!file_has("/proc/cpuinfo", " mtrr "))
-		return THI_4K;
+		return user_max_leaf();
 	return file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
 }
 
 static inline int ioremap_max_leaf(void)
 {
-	return file_has("/proc/cmdline", "nohugeiomap") ? THI_4K : fault_max_leaf();
+	if (file_has("/proc/cmdline", "nohugeiomap") || !file_has("/proc/cpuinfo", " mtrr "))
+		return THI_4K;
+	return fault_max_leaf();
 }
 
 /*
@@ -260,6 +265,38 @@ static inline int clear_mtrr(__u64 base)
 		err = write_file("/proc/mtrr", text);
 	}
 	return err;
+}
+
+/*
+ * The largest leaf that a mapping can get at any limit: the MTRRs have to stay as they
+ * are in blocks of that size, wherever device memory is mapped.
+ */
+static inline int watched_leaf(void)
+{
+	char limit[16];
+
+	if (!read_line(LIMIT, limit, sizeof(limit)) ||
+	    file_has("/proc/cmdline", "nohugeiomap"))
+		return THI_4K;
+	return file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
+}
+
+/* Where RAM ends, and something else or nothing begins; 0 if not found */
+static inline __u64 end_of_ram(void)
+{
+	FILE *f = fopen("/proc/iomem", "r");
+	unsigned long long s, e;
+	__u64 end = 0;
+	char line[128];
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (line[0] != ' ' && strstr(line, "System RAM") &&
+		    sscanf(line, "%llx-%llx", &s, &e) == 2 && s >= SZ_1M)
+			end = e + 1;
+	fclose(f);
+	return end;
 }
 
 /*

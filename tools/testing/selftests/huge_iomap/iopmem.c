@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,6 +24,11 @@
 #define PARAM(name)	"/sys/module/iopmem/parameters/" name
 #define MNT		"/tmp/iopmem"
 #define FILE_BYTES	(64 * SZ_1M)
+
+/* <linux/fs.h> does not go together with <sys/mount.h> */
+#ifndef FICLONE
+#define FICLONE		_IOW(0x94, 9, int)
+#endif
 
 static void *page_aligned(size_t bytes)
 {
@@ -410,21 +416,6 @@ TEST_F_TIMEOUT(iopmem, dax, 120)
 	ASSERT_EQ(0, umount(MNT));
 }
 
-/*
- * The largest leaf in mode char. The direct map has large leaves already, and has
- * asked for the MTRRs to stay as they are: they do not matter here.
- */
-static int folio_leaf(void)
-{
-	char limit[16];
-
-	if (!read_line(LIMIT, limit, sizeof(limit)) || !strcmp(limit, "4K"))
-		return THI_4K;
-	if (!strcmp(limit, "2M") || !file_has("/proc/cpuinfo", " pdpe1gb"))
-		return THI_2M;
-	return THI_1G;
-}
-
 /* Bytes that p2p memory has free */
 static __u64 free_bytes(struct memory *bar)
 {
@@ -438,7 +429,7 @@ TEST_F_TIMEOUT(iopmem, character, 120)
 {
 	const __u64 bytes = self->bar.size > 2 * SZ_1G ? 2 * SZ_1G : self->bar.size;
 	struct rusage before, after;
-	int fd, max = folio_leaf();
+	int fd, max = user_max_leaf();
 	struct user_leaves l;
 	long want;
 	char *p;
@@ -511,7 +502,7 @@ TEST_F_TIMEOUT(iopmem, character_shared, 120)
 	EXPECT_EQ(0x12, load(large + 5 * SZ_2M + SZ_4K));
 	ASSERT_TRUE(dump_leaves(large, bytes, &l));
 	EXPECT_EQ(0, l.bytes[THI_1G]);
-	EXPECT_EQ(folio_leaf() > THI_4K ? bytes - SZ_2M : 0, l.bytes[THI_2M]);
+	EXPECT_EQ(user_max_leaf() > THI_4K ? bytes - SZ_2M : 0, l.bytes[THI_2M]);
 	EXPECT_EQ(type, dump_type(large, bytes));
 
 	/* Not congruent: pages of large folios */
@@ -549,8 +540,8 @@ TEST_F_TIMEOUT(iopmem, character_shared, 120)
 	ASSERT_NE(MAP_FAILED, large);
 	EXPECT_EQ(0x13, load(large + SZ_4K));
 	ASSERT_TRUE(dump_leaves(large, bytes, &l));
-	EXPECT_EQ(folio_leaf() == THI_4K ? SZ_4K : folio_leaf() == THI_2M ? SZ_2M : SZ_1G,
-		  l.bytes[folio_leaf()]);
+	EXPECT_EQ(user_max_leaf() == THI_4K ? SZ_4K : user_max_leaf() == THI_2M ? SZ_2M : SZ_1G,
+		  l.bytes[user_max_leaf()]);
 	ASSERT_EQ(0, munmap(large, bytes));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	close(fd);
@@ -578,7 +569,7 @@ static void *touch_first(void *arg)
 /* Page tables that a GiB takes with the largest leaves, in KiB */
 static long tables_of_gib(void)
 {
-	return folio_leaf() == THI_1G ? 0 : 4;
+	return user_max_leaf() == THI_1G ? 0 : 4;
 }
 
 /* One round: how many of those who should have the leaf have it; -1 on error */
@@ -633,7 +624,7 @@ TEST_F_TIMEOUT(iopmem, first_touchers, 240)
 	char *area = reserve(SZ_1G);
 	int fd;
 
-	if (folio_leaf() == THI_4K)
+	if (user_max_leaf() == THI_4K)
 		SKIP(return, "no huge leaves");
 	if (self->bar.size < SZ_1G)
 		SKIP(return, "the BAR is smaller than 1 GiB");
@@ -672,7 +663,7 @@ static char *map_p2pmem(struct memory *bar, void *at, __u64 bytes)
 TEST_F_TIMEOUT(iopmem, populate, 120)
 {
 	const __u64 bytes = SZ_1G;
-	const int max = folio_leaf();
+	const int max = user_max_leaf();
 	char *area = reserve(bytes), *p;
 	struct user_leaves l;
 	int fd;
@@ -708,10 +699,45 @@ TEST_F_TIMEOUT(iopmem, populate, 120)
 	munmap(p, SZ_2M);
 }
 
+/* A folio whose memory has two MTRR types is mapped page by page. */
+TEST_F_TIMEOUT(iopmem, p2pmem_mtrr, 120)
+{
+	static const char * const types[] = { "uncachable", "write-combining" };
+	const __u64 bytes = 32 * SZ_2M, base = self->bar.start + 5 * SZ_2M + SZ_4K;
+	const int max = user_max_leaf();
+	struct user_leaves l;
+	int small = 0;
+
+	for (int i = 0; i < 2; i++) {
+		const int err = set_mtrr(base, SZ_4K, types[i]);
+		char *p;
+
+		if (err)
+			SKIP(return, "no MTRR to set: %s", strerror(err));
+		/* One of them may be what is around it. */
+		EXPECT_EQ(0, bind_as(&self->bar, "p2pmem"));
+		p = map_p2pmem(&self->bar, NULL, bytes);
+		EXPECT_NE(NULL, p);
+		if (p) {
+			for (__u64 o = 0; o < bytes; o += SZ_4K)
+				store(p + o, pattern(o));
+			for (__u64 o = 0; o < bytes; o += SZ_4K)
+				EXPECT_EQ(pattern(o), load(p + o));
+			EXPECT_TRUE(dump_leaves(p, bytes, &l));
+			small += l.bytes[THI_4K] == SZ_2M && l.bytes[THI_2M] == bytes - SZ_2M;
+			EXPECT_EQ(bytes, l.bytes[THI_4K] + l.bytes[THI_2M]);
+			EXPECT_EQ(0, munmap(p, bytes));
+		}
+		release_bar(&self->bar);
+		EXPECT_EQ(0, clear_mtrr(base));
+	}
+	EXPECT_EQ(max > THI_4K, small >= 1);
+}
+
 /* p2pmem/allocate: leaves, parts, a child, and the memory that is left */
 TEST_F_TIMEOUT(iopmem, p2pmem, 120)
 {
-	const int max = folio_leaf(), type = self->pat ? THI_WC : THI_UC_MINUS;
+	const int max = user_max_leaf(), type = self->pat ? THI_WC : THI_UC_MINUS;
 	const __u64 bytes = self->bar.size / 2 > SZ_1G ? SZ_1G + SZ_2M + SZ_4K :
 							 32 * SZ_2M + SZ_4K;
 	char *p, *other, *odd, *area = reserve(2 * SZ_1G);
@@ -777,6 +803,95 @@ TEST_F_TIMEOUT(iopmem, p2pmem, 120)
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	ASSERT_EQ(0, munmap(other, SZ_2M));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+}
+
+/* MADV_REMOVE gives p2p memory back, MADV_DONTNEED does not. */
+TEST_F_TIMEOUT(iopmem, p2pmem_give_back, 120)
+{
+	const int max = user_max_leaf();
+	const __u64 bytes = 2 * SZ_2M + SZ_1M;
+	char *p, *next, *area = reserve(SZ_1G);
+	__u64 all = self->bar.size;
+	__u32 v;
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+	p = map_p2pmem(&self->bar, area, bytes);
+	ASSERT_EQ(area, p);
+	fill(p, 0, bytes);
+	EXPECT_EQ(all - bytes, free_bytes(&self->bar));
+	EXPECT_EQ(0, madvise(p, bytes, MADV_DONTNEED));
+	EXPECT_EQ(all - bytes, free_bytes(&self->bar));
+
+	/* Part of a leaf is out of reach, and free when the rest has gone, too. */
+	if (max > THI_4K) {
+		char *q = map_p2pmem(&self->bar, area + 32 * SZ_2M, SZ_2M);
+
+		ASSERT_EQ(area + 32 * SZ_2M, q);
+		fill(q, 0, SZ_2M);
+		ASSERT_EQ(0, madvise(q, SZ_4K, MADV_REMOVE));
+		ASSERT_EQ(0, madvise(q + SZ_1M, SZ_4K, MADV_REMOVE));
+		EXPECT_EQ(SIGBUS, try_read(q, &v));
+		EXPECT_EQ(SIGBUS, try_read(q + SZ_1M, &v));
+		EXPECT_EQ(0, differ(q, 0, SZ_4K, SZ_1M));
+		EXPECT_EQ(all - bytes - SZ_2M, free_bytes(&self->bar));
+		/* By several VMAs */
+		ASSERT_EQ(0, mprotect(q + SZ_1M + SZ_4K, SZ_4K, PROT_READ));
+		ASSERT_EQ(0, mprotect(q + SZ_1M + SZ_4K, SZ_4K, PROT_READ | PROT_WRITE));
+		ASSERT_EQ(0, mprotect(q + SZ_4K, SZ_4K, PROT_READ));
+		ASSERT_EQ(0, madvise(q, SZ_1M, MADV_REMOVE));
+		EXPECT_EQ(all - bytes - SZ_2M, free_bytes(&self->bar));
+		EXPECT_EQ(0, differ(q, 0, SZ_1M + SZ_4K, SZ_2M));
+		ASSERT_EQ(0, madvise(q, SZ_2M, MADV_REMOVE));
+		EXPECT_EQ(all - bytes, free_bytes(&self->bar));
+		ASSERT_EQ(0, munmap(q, SZ_2M));
+
+		/* Part of it is gone at the end. */
+		q = map_p2pmem(&self->bar, area + 32 * SZ_2M, SZ_2M);
+		ASSERT_EQ(area + 32 * SZ_2M, q);
+		ASSERT_EQ(0, madvise(q, SZ_1M, MADV_REMOVE));
+		ASSERT_EQ(0, munmap(q, SZ_2M));
+		EXPECT_EQ(all - bytes, free_bytes(&self->bar));
+		EXPECT_EQ(0, differ(p, 0, 0, bytes));
+	}
+
+	/* A leaf, a page, and the same again */
+	for (int again = 0; again < 2; again++) {
+		ASSERT_EQ(0, madvise(p + SZ_2M, SZ_2M, MADV_REMOVE)) TH_LOG("%s", strerror(errno));
+		ASSERT_EQ(0, madvise(p + 2 * SZ_2M + SZ_4K, SZ_4K, MADV_REMOVE));
+		EXPECT_EQ(all - bytes + SZ_2M + SZ_4K, free_bytes(&self->bar));
+		EXPECT_EQ(SIGBUS, try_read(p + SZ_2M, &v));
+		EXPECT_EQ(SIGBUS, try_write(p + 2 * SZ_2M - SZ_4K, 1));
+		EXPECT_EQ(SIGBUS, try_read(p + 2 * SZ_2M + SZ_4K, &v));
+	}
+	EXPECT_EQ(0, differ(p, 0, 0, SZ_2M));
+	EXPECT_EQ(0, differ(p, 0, 2 * SZ_2M, 2 * SZ_2M + SZ_4K));
+	EXPECT_EQ(0, differ(p, 0, 2 * SZ_2M + 2 * SZ_4K, bytes));
+
+	/* Somebody else gets it, and the end of the first mapping does not free it. */
+	next = map_p2pmem(&self->bar, area + 64 * SZ_2M, 32 * SZ_2M);
+	ASSERT_NE(NULL, next);
+	fill(next, 0, SZ_2M);
+	ASSERT_EQ(0, munmap(p, bytes));
+	EXPECT_EQ(0, differ(next, 0, 0, SZ_2M));
+	/* All of a mapping, over its holes */
+	p = map_p2pmem(&self->bar, area, bytes);
+	ASSERT_EQ(area, p);
+	ASSERT_EQ(0, madvise(p + 2 * SZ_2M, SZ_4K, MADV_REMOVE));
+	ASSERT_EQ(0, madvise(p, bytes, MADV_REMOVE));
+	EXPECT_EQ(SIGBUS, try_read(p, &v));
+	ASSERT_EQ(0, munmap(next, 32 * SZ_2M));
+	EXPECT_EQ(all, free_bytes(&self->bar));
+	ASSERT_EQ(0, munmap(p, bytes));
+	EXPECT_EQ(all, free_bytes(&self->bar));
+
+	/* The driver goes meanwhile. */
+	p = map_p2pmem(&self->bar, area, bytes);
+	ASSERT_EQ(area, p);
+	ASSERT_EQ(0, madvise(p, SZ_2M, MADV_REMOVE));
+	release_bar(&self->bar);
+	EXPECT_EQ(-1, madvise(p + SZ_2M, SZ_2M, MADV_REMOVE));
+	EXPECT_EQ(SIGBUS, try_read(p + SZ_2M, &v));
 }
 
 /* Pages where a large folio was, by p2pmem/allocate and by the character device */
@@ -1022,6 +1137,147 @@ TEST_F_TIMEOUT(iopmem, unbind_under_load, 120)
 	}
 }
 
+/* Two files of XFS share extents, both are mapped, here and elsewhere: unbind. */
+static void reflink_round(struct __test_metadata *_metadata, struct memory *bar, int rmapbt)
+{
+	const size_t bytes = 4 * SZ_1M;
+	char command[128], *p[2], *copy = page_aligned(bytes);
+	int fd[2], status, ready[2];
+	__u32 value;
+	pid_t pid;
+	char c;
+
+	ASSERT_NE(NULL, copy);
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, bind_as(bar, "block"));
+	snprintf(command, sizeof(command),
+		 "mkfs.xfs -q -f -m reflink=1,rmapbt=%d -d size=512m %s", rmapbt, bar->node);
+	ASSERT_EQ(0, run(command));
+	ASSERT_EQ(0, mount(bar->node, MNT, "xfs", 0, "dax=always")) TH_LOG("%s", strerror(errno));
+	fd[0] = make_file(MNT "/f", bytes);
+	ASSERT_GE(fd[0], 0);
+	fill_buffer(copy, bytes, rmapbt);
+	ASSERT_EQ(bytes, pwrite(fd[0], copy, bytes, 0));
+	ASSERT_EQ(0, fsync(fd[0]));
+	fd[1] = open(MNT "/g", O_RDWR | O_CREAT, 0600);
+	ASSERT_GE(fd[1], 0);
+	ASSERT_EQ(0, ioctl(fd[1], FICLONE, fd[0])) TH_LOG("%s", strerror(errno));
+	for (int i = 0; i < 2; i++) {
+		p[i] = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd[i], 0);
+		ASSERT_NE(MAP_FAILED, p[i]);
+		EXPECT_TRUE(same(copy, p[i], bytes));
+	}
+	/* Written: no longer shared */
+	store(p[1] + SZ_1M, 1);
+	pid = fork();
+	if (!pid) {
+		p[1] = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd[1], 0);
+		if (p[1] == MAP_FAILED || try_read(p[1], &value) ||
+		    write(ready[1], "r", 1) != 1)
+			_exit(1);
+		while (!try_read(p[1] + SZ_2M, &value))
+			;
+		_exit(0);
+	}
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+
+	release_bar(bar);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	/* A file system may kill those that have the page mapped. */
+	EXPECT_TRUE(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS))
+		TH_LOG("%d", status);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(SIGBUS, try_read(p[i], &value));
+		EXPECT_EQ(SIGBUS, try_write(p[i] + SZ_2M, 1));
+		munmap(p[i], bytes);
+		close(fd[i]);
+	}
+	EXPECT_EQ(0, umount(MNT));
+	EXPECT_LE(pat_entries(bar->start, bar->size), 0);
+
+	/* What was synced is there. */
+	ASSERT_EQ(0, bind_as(bar, "block"));
+	ASSERT_EQ(0, mount(bar->node, MNT, "xfs", 0, "dax=always"));
+	fd[0] = open(MNT "/f", O_RDONLY);
+	p[0] = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd[0], 0);
+	ASSERT_NE(MAP_FAILED, p[0]);
+	EXPECT_TRUE(same(copy, p[0], bytes));
+	munmap(p[0], bytes);
+	munmap(copy, bytes);
+	close(fd[0]);
+	close(ready[0]);
+	close(ready[1]);
+	ASSERT_EQ(0, umount(MNT));
+	release_bar(bar);
+}
+
+TEST_F_TIMEOUT(iopmem, reflink, 240)
+{
+	if (run("command -v mkfs.xfs >/dev/null"))
+		SKIP(return, "no mkfs.xfs");
+	if (!file_has("/proc/filesystems", "xfs"))
+		SKIP(return, "no XFS");
+	if (self->bar.size < SZ_1G)
+		SKIP(return, "the BAR is smaller than 1 GiB");
+	for (int rmapbt = 0; rmapbt < 2; rmapbt++)
+		reflink_round(_metadata, &self->bar, rmapbt);
+}
+
+/* The system sleeps, as far as devices go; 0 or an errno */
+static int suspend(void)
+{
+	return write_file("/sys/power/state", "freeze");
+}
+
+TEST_F_TIMEOUT(iopmem, sleep, 120)
+{
+	__u32 value;
+	int fd, err;
+	char *p;
+
+	if (write_file("/sys/power/pm_test", "devices"))
+		SKIP(return, "no CONFIG_PM_SLEEP_DEBUG");
+	write_file("/sys/module/suspend/parameters/pm_test_delay", "1");
+	err = suspend();
+	if (err) {
+		write_file("/sys/power/pm_test", "none");
+		SKIP(return, "this machine does not sleep: %s", strerror(err));
+	}
+
+	/* Nobody uses it: it may lose what it has. */
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	EXPECT_EQ(0, suspend());
+	ASSERT_EQ(0, mkfs_mount(&self->bar));
+	EXPECT_EQ(EBUSY, suspend());
+	fd = make_file(MNT "/f", SZ_2M);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	store(p, 5);
+	EXPECT_EQ(EBUSY, suspend());
+	EXPECT_EQ(5, load(p));
+	close(fd);
+	munmap(p, SZ_2M);
+	ASSERT_EQ(0, umount(MNT));
+	EXPECT_EQ(0, suspend());
+	EXPECT_EQ(0, check_fs(&self->bar, "-n"));
+	release_bar(&self->bar);
+
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	EXPECT_EQ(0, suspend());
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(EBUSY, suspend());
+	p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	close(fd);
+	EXPECT_EQ(EBUSY, suspend());
+	EXPECT_EQ(0, try_read(p, &value));
+	munmap(p, SZ_2M);
+	EXPECT_EQ(0, suspend());
+	write_file("/sys/power/pm_test", "none");
+}
+
 TEST_F_TIMEOUT(iopmem, rounds, 120)
 {
 	static const char * const modes[] = { "block", "char", "p2pmem" };
@@ -1204,8 +1460,8 @@ TEST_F_TIMEOUT(iopmem, p2p_char, 120)
 	EXPECT_TRUE(equal);
 	EXPECT_EQ(NO_PEER, transfer(other, p, SZ_1M, &equal));
 	ASSERT_TRUE(dump_leaves(p, self->bar.size, &l));
-	if (folio_leaf() > THI_4K)
-		EXPECT_LT(0, l.bytes[folio_leaf()]);
+	if (user_max_leaf() > THI_4K)
+		EXPECT_LT(0, l.bytes[user_max_leaf()]);
 	munmap(p, self->bar.size);
 	close(fd);
 }

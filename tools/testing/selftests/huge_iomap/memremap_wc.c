@@ -325,18 +325,55 @@ TEST_F(memremap, contents)
 }
 
 /* The MTRRs may not change under the leaves. */
-TEST_F(memremap, mtrr)
+TEST_F_TIMEOUT(memremap, mtrr, 120)
 {
 	const __u64 at = self->start + SZ_1G;
+	char saved[16];
 
 	if (access("/proc/mtrr", W_OK))
 		SKIP(return, "no MTRRs");
-	if (max_leaf() == THI_4K)
+	if (watched_leaf() == THI_4K)
 		SKIP(return, "huge I/O mappings are off: not watched");
-	ASSERT_EQ(0, map(self->dev, TMR_GENERIC, TMR_WC, SZ_1G, SZ_1G));
-	EXPECT_EQ(EBUSY, try_mtrr(at));
-	ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
-	EXPECT_EQ(0, try_mtrr(at));
+	ASSERT_TRUE(read_line(LIMIT, saved, sizeof(saved)));
+	/* The direct map does not ask for the limit. */
+	for (int max = THI_4K; max <= THI_1G; max++) {
+		int err;
+
+		ASSERT_EQ(0, write_file(LIMIT, leaf_names[max]));
+		err = map(self->dev, TMR_GENERIC, TMR_WC, SZ_1G, SZ_1G);
+		ASSERT_EQ(0, write_file(LIMIT, saved));
+		ASSERT_EQ(0, err);
+		EXPECT_EQ(EBUSY, try_mtrr(at)) TH_LOG("%s", leaf_names[max]);
+		ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
+		EXPECT_EQ(0, try_mtrr(at));
+	}
+}
+
+/* Nor are there leaves where they differ already. */
+TEST_F_TIMEOUT(memremap, mtrr_before, 120)
+{
+	const __u64 base = self->start + SZ_1G + 5 * SZ_2M + SZ_4K;
+	static const char * const types[] = { "uncachable", "write-combining" };
+	struct test_memremap_leaves got;
+	int small = 0;
+
+	for (int i = 0; i < 2; i++) {
+		int err = set_mtrr(base, SZ_4K, types[i]);
+
+		if (err)
+			SKIP(return, "no MTRR to set: %s", strerror(err));
+		/* One of them may be what is around it. */
+		err = map(self->dev, TMR_GENERIC, TMR_WC, SZ_1G, SZ_1G);
+		EXPECT_EQ(0, err);
+		EXPECT_EQ(0, ioctl(self->dev, TMR_LEAVES, &got));
+		EXPECT_EQ(0, ioctl(self->dev, TMR_UNMAP));
+		EXPECT_EQ(0, clear_mtrr(base));
+		EXPECT_EQ(0, got.wrong);
+		EXPECT_EQ(index_of(self->pat, TMR_WC), got.type);
+		small += got.nr[0] == 512 && got.nr[1] == 511;
+		EXPECT_TRUE(is_gone(self->dev, SZ_1G));
+	}
+	EXPECT_GE(small, 1);
 }
 
 /* p2p memory is mapped to user space as it is in the kernel. */

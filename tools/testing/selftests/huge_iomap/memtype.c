@@ -207,8 +207,8 @@ do {										\
 	__u64 want[THI_NR_LEAF], got[THI_NR_LEAF];				\
 										\
 	for (int kernel = 0; kernel < 2; kernel++) {				\
-		ideal(&self->bar, kernel ? ioremap_max_leaf() : max_leaf(),	\
-		      want);							\
+		ideal(&self->bar,						\
+		      kernel ? ioremap_max_leaf() : user_max_leaf(), want);	\
 		ASSERT_TRUE(get_leaves(&self->bar, kernel, got));			\
 		for (int i = 0; i < THI_NR_LEAF; i++) {				\
 			EXPECT_EQ(want[i], got[i]) {				\
@@ -316,7 +316,7 @@ TEST_F_TIMEOUT(mtrr, fixed_ranges, 120)
 
 /* MTRRs that change under mappings */
 
-/* Which mappings are live, and by which leaf size at most */
+/* Which mappings are live, and which leaf they may have at most, at any limit */
 struct live {
 	bool kernel, user;
 	int max;
@@ -325,7 +325,7 @@ struct live {
 
 static bool map_live(struct bar *bar, struct live *live, bool kernel)
 {
-	live->max = max_leaf();
+	live->max = watched_leaf();
 	if (kernel)
 		live->kernel = !thi_map(bar->fd, THI_IOREMAP, 0, MAPPED, &live->map);
 	else
@@ -551,7 +551,7 @@ TEST_F_TIMEOUT(mtrr, live_message, 120)
 	}
 }
 
-/* The limit when the mapping was made counts. */
+/* Faults make larger leaves when the limit is raised: what it was does not count. */
 TEST_F_TIMEOUT(mtrr, live_limit, 120)
 {
 	struct bar *bar = &self->bar;
@@ -560,24 +560,124 @@ TEST_F_TIMEOUT(mtrr, live_limit, 120)
 	if (bar->max < THI_1G)
 		SKIP(return, "no leaves of 1 GiB");
 	ASSERT_TRUE(read_line(LIMIT, saved, sizeof(saved)));
-	for (int max = THI_4K; max <= THI_1G; max++) {
-		const int other = other_type(bar);
+	for (int i = 0; i < 2 * THI_NR_LEAF; i++) {
+		const char *type = type_name(other_type(bar));
+		const __u64 base = bar->start + SZ_1G;
 		struct live live = {};
-		int in_2m, in_1g;
 
-		ASSERT_EQ(0, write_file(LIMIT, leaf_names[max]));
-		ASSERT_TRUE(map_live(bar, &live, true));
+		ASSERT_EQ(0, write_file(LIMIT, leaf_names[i / 2]));
+		ASSERT_TRUE(map_live(bar, &live, i & 1));
 		ASSERT_EQ(0, write_file(LIMIT, saved));
-		in_2m = set_mtrr(bar->start + SZ_1G, SZ_4K, type_name(other));
-		if (!in_2m)
-			clear_mtrr(bar->start + SZ_1G);
-		in_1g = set_mtrr(bar->start + SZ_1G, SZ_2M, type_name(other));
-		if (!in_1g)
-			clear_mtrr(bar->start + SZ_1G);
+		EXPECT_EQ(EBUSY, set_mtrr(base, SZ_4K, type)) {
+			TH_LOG("%s", leaf_names[i / 2]);
+			clear_mtrr(base);
+		}
+		EXPECT_EQ(EBUSY, set_mtrr(base, SZ_2M, type)) {
+			TH_LOG("%s", leaf_names[i / 2]);
+			clear_mtrr(base);
+		}
 		ASSERT_TRUE(unmap_live(bar, &live));
-		EXPECT_EQ(max >= THI_2M ? EBUSY : 0, in_2m);
-		EXPECT_EQ(max >= THI_1G ? EBUSY : 0, in_1g);
+		EXPECT_EQ(0, set_mtrr(base, SZ_4K, type));
+		EXPECT_EQ(0, clear_mtrr(base));
 	}
+}
+
+/* Each of two mappings of a range counts, whatever limit it was made at. */
+TEST_F_TIMEOUT(mtrr, live_twice, 120)
+{
+	struct bar *bar = &self->bar;
+	char saved[16], *area = bar->area;
+	char *other = reserve(MAPPED);
+
+	if (bar->max == THI_4K)
+		SKIP(return, "nothing is refused: no huge leaves");
+	ASSERT_NE(NULL, other);
+	ASSERT_TRUE(read_line(LIMIT, saved, sizeof(saved)));
+	for (int i = 0; i < 8; i++) {
+		const char *type = type_name(other_type(bar));
+		struct live first = {}, second = {};
+		const bool kernel = i & 1, first_goes = i & 4;
+
+		ASSERT_EQ(0, write_file(LIMIT, i & 2 ? "4K" : saved));
+		ASSERT_TRUE(map_live(bar, &first, kernel));
+		ASSERT_EQ(0, write_file(LIMIT, i & 2 ? saved : "4K"));
+		bar->area = other;
+		ASSERT_TRUE(map_live(bar, &second, kernel));
+		ASSERT_EQ(0, write_file(LIMIT, saved));
+
+		bar->area = first_goes ? area : other;
+		ASSERT_TRUE(unmap_live(bar, first_goes ? &first : &second));
+		EXPECT_EQ(EBUSY, set_mtrr(bar->start + SZ_1G, SZ_4K, type)) {
+			TH_LOG("case %d", i);
+			clear_mtrr(bar->start + SZ_1G);
+		}
+		bar->area = first_goes ? other : area;
+		ASSERT_TRUE(unmap_live(bar, first_goes ? &second : &first));
+		bar->area = area;
+		EXPECT_EQ(0, set_mtrr(bar->start + SZ_1G, SZ_4K, type));
+		EXPECT_EQ(0, clear_mtrr(bar->start + SZ_1G));
+	}
+	munmap(other, MAPPED);
+}
+
+/* A driver that maps its VMA piece by piece, also after fork() and a split */
+TEST_F_TIMEOUT(mtrr, live_pieces, 120)
+{
+	struct bar *bar = &self->bar;
+	const int want = watched_leaf() >= THI_2M ? EBUSY : 0;
+	/* In the first piece, over the end of it, in the second and in the third one */
+	const struct { __u64 at; int want; } at[] = {
+		{ SZ_1M, want }, { SZ_2M + SZ_4K, 0 }, { THI_CUT2 - SZ_1M, want },
+		{ 3 * SZ_1G, want },
+	};
+	pid_t child;
+
+	for (int round = 0; round < 3; round++) {
+		ASSERT_NE(MAP_FAILED, mmap(bar->area, MAPPED, PROT_READ | PROT_WRITE,
+					   MAP_SHARED | MAP_FIXED, bar->fd, THI_PIECES));
+		for (int i = 0; i < ARRAY_SIZE(at); i++) {
+			EXPECT_EQ(at[i].want, try_mtrr(bar->start + at[i].at)) {
+				TH_LOG("%#llx", at[i].at);
+			}
+		}
+		child = round == 1 ? fork() : -1;
+		if (!child) {
+			pause();
+			_exit(0);
+		}
+		if (round == 2) {
+			ASSERT_EQ(0, munmap(bar->area + SZ_1G, SZ_4K));
+			EXPECT_EQ(want, try_mtrr(bar->start + 3 * SZ_1G));
+		}
+		ASSERT_EQ(0, munmap(bar->area, MAPPED));
+		if (child > 0) {
+			EXPECT_EQ(want, try_mtrr(bar->start + 3 * SZ_1G));
+			kill(child, SIGKILL);
+			ASSERT_EQ(child, waitpid(child, NULL, 0));
+		}
+		for (int i = 0; i < ARRAY_SIZE(at); i++)
+			EXPECT_EQ(0, try_mtrr(bar->start + at[i].at));
+	}
+}
+
+/* RAM is not looked at, mapped or not. */
+TEST_F_TIMEOUT(mtrr, live_ram, 120)
+{
+	const __u64 base = (end_of_ram() - SZ_2M) & ~(SZ_2M - 1);
+	int mem = open("/dev/mem", O_RDWR);
+	void *p;
+
+	/* The direct map has a leaf there. */
+	if (!file_has("/proc/cpuinfo", " hypervisor"))
+		SKIP(return, "a page of RAM gets two types: in a virtual machine only");
+	ASSERT_GE(mem, 0);
+	p = mmap(self->bar.area, SZ_2M, PROT_READ, MAP_SHARED | MAP_FIXED, mem, base);
+	close(mem);
+	if (p == MAP_FAILED)
+		SKIP(return, "/dev/mem does not map RAM");
+	EXPECT_EQ(0, try_mtrr(base + SZ_4K));
+	ASSERT_EQ(0, munmap(p, SZ_2M));
+	EXPECT_EQ(0, try_mtrr(base + SZ_4K));
 }
 
 /* A child's mapping keeps the range. */

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Parts of an ioremap(): they get another memory type, are made read-only, or are
- * unmapped. The rest stays as it is, and so does what PAT keeps of it.
+ * Parts of kernel mappings: they are made read-only, get another memory type, or are
+ * unmapped. The rest stays as it is, and what PAT keeps of it is what is mapped.
  */
 #include "huge_iomap_user.h"
 
 #include <sys/mman.h>
 
+#include "../../../../lib/test_huge_vmap_uapi.h"
 #include "kselftest_harness.h"
 
 #define MAPPED		(4 * SZ_1G)
@@ -49,17 +50,6 @@ FIXTURE_TEARDOWN(parts)
 	close(self->fd);
 }
 
-/* What THI_SET_UC, THI_SET_WC and THI_SET_WB lead to */
-static int type_of(bool pat, int what)
-{
-	if (what == THI_SET_WB)
-		return THI_WB;
-	return what == THI_SET_WC && pat ? THI_WC : THI_UC_MINUS;
-}
-
-static const char * const pat_names[] = { "uncached-minus", "write-combining",
-					  "write-back" };
-
 struct range { __u64 offset; __u32 nr; };
 
 /* Ranges within a leaf, over the ends of leaves, and whole leaves */
@@ -73,11 +63,8 @@ static const struct range ranges[] = {
 	{ MAPPED - SZ_4K, 1 },
 };
 
-/*
- * Every page in @r has @type, and every other one of the mapping the one that it was
- * made with; all are present; writable is all but @r, if that is @ro.
- */
-static bool only_in(int fd, __u32 handle, const struct range *r, int type, bool ro)
+/* All is mapped as it was made, and writable but for @r, if that is @ro. */
+static bool only_in(int fd, __u32 handle, const struct range *r, bool ro)
 {
 	const __u64 end = r->offset + r->nr * SZ_4K;
 	static const __u64 sizes[] = { SZ_4K, SZ_2M, SZ_1G };
@@ -91,50 +78,42 @@ static bool only_in(int fd, __u32 handle, const struct range *r, int type, bool 
 			return false;
 		next = (o & ~(sizes[page.leaf] - 1)) + sizes[page.leaf];
 		/* A leaf is in it or not. */
-		if ((type != THI_UC_MINUS || ro) &&
-		    ((o < r->offset && next > r->offset) || (in && next > end)))
+		if (ro && ((o < r->offset && next > r->offset) || (in && next > end)))
 			return false;
 		/* Far away, where all is in pages: one of each 2 MiB */
 		if (page.leaf == THI_4K && (next + 2 * SZ_2M < r->offset || o > end + SZ_2M))
 			next = (next + SZ_2M - 1) & ~(SZ_2M - 1);
-		if (page.type != (in ? type : THI_UC_MINUS) || page.writable == (in && ro))
+		if (page.type != THI_UC_MINUS || page.writable == (in && ro))
 			return false;
 	}
 	return true;
 }
 
+/* The type is that of the whole mapping: it is not changed, in part or as a whole. */
 TEST_F(parts, type)
 {
-	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
-		const struct range *r = &ranges[i];
+	const struct range all = { 0, MAPPED / SZ_4K };
+
+	for (int i = 0; i <= ARRAY_SIZE(ranges); i++) {
+		const struct range *r = i ? &ranges[i - 1] : &all;
 
 		for (int what = THI_SET_UC; what <= THI_SET_WB; what++) {
-			const int type = type_of(self->pat, what);
-			const __u64 end = r->offset + r->nr * SZ_4K;
-			__u32 value = 0;
-
-			ASSERT_EQ(0, thi_change(self->fd, self->map.handle, what, r->offset,
-						r->nr));
-			EXPECT_TRUE(only_in(self->fd, self->map.handle, r, type, false)) {
-				TH_LOG("%u pages at %#llx, %s", r->nr, r->offset,
-				       pat_names[what]);
+			EXPECT_EQ(-EINVAL, thi_change(self->fd, self->map.handle, what,
+						      r->offset, r->nr)) {
+				TH_LOG("%u pages at %#llx, %d", r->nr, r->offset, what);
 			}
-			if (self->pat && what != THI_SET_UC) {
-				EXPECT_TRUE(pat_has(self->start + r->offset,
-						    r->nr * SZ_4K, pat_names[what]));
-				EXPECT_EQ(self->before + 2,
-					  pat_entries(self->start, MAPPED));
-			}
-			/* It still maps what it did. */
-			EXPECT_EQ(0, thi_write(self->fd, self->map.handle, end - 4, what + 1));
-			EXPECT_EQ(0, thi_read(self->fd, self->map.handle, end - 4, &value));
-			EXPECT_EQ(what + 1, value);
 		}
-		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, r->offset,
-					r->nr));
-		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, THI_UC_MINUS, false));
-		if (self->pat)
-			EXPECT_EQ(self->before + 1, pat_entries(self->start, MAPPED));
+	}
+	EXPECT_TRUE(only_in(self->fd, self->map.handle, &all, false));
+	if (self->pat) {
+		EXPECT_EQ(self->all + 1, pat_entries(0, -1ULL));
+		EXPECT_TRUE(pat_has(self->start, MAPPED, "uncached-minus"));
+	}
+	if (max_leaf() == THI_1G) {
+		struct test_huge_iomap_leaves leaves;
+
+		ASSERT_EQ(0, thi_leaves(self->fd, self->map.handle, &leaves));
+		EXPECT_EQ(4, leaves.nr[THI_1G]);
 	}
 }
 
@@ -145,131 +124,13 @@ TEST_F(parts, read_only)
 
 		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_RO, r->offset,
 					r->nr));
-		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, THI_UC_MINUS, true)) {
+		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, true)) {
 			TH_LOG("%u pages at %#llx", r->nr, r->offset);
 		}
 		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_RW, r->offset,
 					r->nr));
-		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, THI_UC_MINUS, false));
+		EXPECT_TRUE(only_in(self->fd, self->map.handle, r, false));
 	}
-}
-
-/* Left alone: whatever was changed, the end of the mapping is the end of it. */
-TEST_F(parts, left)
-{
-	for (int i = 0; i < ARRAY_SIZE(ranges); i++)
-		ASSERT_EQ(0, thi_change(self->fd, self->map.handle,
-					i & 1 ? THI_SET_WC : THI_SET_WB, ranges[i].offset,
-					ranges[i].nr));
-}
-
-/* A part that is cut by others, by a model that has a type for each page */
-TEST_F(parts, random)
-{
-	enum { FIRST = 262144 - 1024, NR = 2048 };	/* around 1 GiB */
-	struct test_huge_iomap_page page;
-	__u8 model[NR];
-	__u64 state = 1;
-
-	memset(model, THI_SET_UC, sizeof(model));
-	for (int n = 0; n < 200; n++) {
-		__u32 at, nr, what, parts = 0;
-
-		state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-		at = (state >> 33) % NR;
-		nr = 1 + (state >> 45) % (n & 1 ? 8 : NR - at);
-		nr = nr > NR - at ? NR - at : nr;
-		what = (state >> 60) % 3;
-		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, what,
-					(FIRST + at) * SZ_4K, nr));
-		memset(model + at, what, nr);
-		/* Parts that touch are not merged, so there may be more. */
-		for (int i = 0; i < NR; i++)
-			parts += model[i] != THI_SET_UC && (!i || model[i] != model[i - 1]);
-		if (self->pat)
-			EXPECT_GE(pat_entries(self->start, MAPPED),
-				  self->before + 1 + parts);
-		for (int i = 0; i < NR; i++) {
-			ASSERT_EQ(0, thi_page(self->fd, self->map.handle,
-					      (FIRST + i) * SZ_4K, &page));
-			ASSERT_TRUE(page.present && !page.wrong);
-			ASSERT_EQ(type_of(self->pat, model[i]), page.type) {
-				TH_LOG("%d: page %d", n, i);
-			}
-		}
-	}
-	ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, FIRST * SZ_4K, NR));
-	if (self->pat)
-		EXPECT_EQ(self->before + 1, pat_entries(self->start, MAPPED));
-}
-
-/* Who has mapped it already would not notice, and who wants to is refused. */
-TEST_F(parts, others)
-{
-	const __u64 at = SZ_1G + 2 * SZ_2M;
-	struct test_huge_iomap_unmap unmap;
-	struct test_huge_iomap_map map;
-	void *p;
-	int res;
-
-	if (!self->pat)
-		SKIP(return, "no PAT: types are not tracked");
-	ASSERT_EQ(0, thi_map(self->fd, THI_IOREMAP, at, SZ_4K, &map));
-	EXPECT_EQ(-EBUSY, thi_change(self->fd, self->map.handle, THI_SET_WC, at, 1));
-	EXPECT_EQ(-EBUSY, thi_change(self->fd, self->map.handle, THI_SET_WC, at - SZ_4K, 3));
-	EXPECT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, at, 1));
-	EXPECT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_WC, at + SZ_4K, 1));
-	EXPECT_EQ(0, thi_unmap(self->fd, map.handle, &unmap));
-	EXPECT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_WC, at, 1));
-
-	EXPECT_EQ(-ENOMEM, thi_map(self->fd, THI_IOREMAP, at, SZ_4K, &map));
-	EXPECT_EQ(-ENOMEM, thi_map(self->fd, THI_IOREMAP_WC, at, SZ_4K, &map));
-	EXPECT_EQ(-ENOMEM, thi_map(self->fd, THI_IOREMAP, 0, MAPPED, &map));
-	EXPECT_EQ(0, thi_map(self->fd, THI_IOREMAP, at + 2 * SZ_4K, SZ_2M, &map));
-	EXPECT_EQ(0, thi_unmap(self->fd, map.handle, &unmap));
-	res = open(PCI_DEVICE "/resource2", O_RDWR);
-	ASSERT_GE(res, 0);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_2M, PROT_READ, MAP_SHARED, res, at));
-	EXPECT_EQ(EINVAL, errno);
-	p = mmap(NULL, SZ_2M, PROT_READ, MAP_SHARED, res, at + SZ_2M);
-	EXPECT_NE(MAP_FAILED, p);
-	munmap(p, SZ_2M);
-	close(res);
-}
-
-/* Each allocation fails in turn: the type has changed or it has not. */
-TEST_F(parts, no_memory)
-{
-	const struct range *r = &ranges[2];
-	int fd, done = 0, failed = 0;
-
-	fd = open("/proc/self/fail-nth", O_RDWR);
-	if (fd < 0 || !can_fail_nth())
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
-	for (int n = 1; n < 50 && !done; n++) {
-		int err;
-
-		ASSERT_TRUE(set_fail_nth(fd, n));
-		err = thi_change(self->fd, self->map.handle, THI_SET_WC, r->offset, r->nr);
-		done = get_fail_nth(fd) > 0;
-		ASSERT_TRUE(set_fail_nth(fd, 0));
-		EXPECT_TRUE(!err || err == -ENOMEM);
-		failed += !!err;
-		EXPECT_TRUE(only_in(self->fd, self->map.handle, r,
-				    err ? THI_UC_MINUS : type_of(self->pat, THI_SET_WC),
-				    false)) {
-			TH_LOG("allocation %d fails: %d", n, err);
-		}
-		if (self->pat)
-			EXPECT_EQ(self->before + 1 + !err, pat_entries(self->start, MAPPED));
-		ASSERT_EQ(0, thi_change(self->fd, self->map.handle, THI_SET_UC, r->offset,
-					r->nr));
-	}
-	EXPECT_TRUE(done);
-	/* Without PAT nothing changes, and nothing is allocated. */
-	if (self->pat)
-		EXPECT_GT(failed, 0);
-	close(fd);
 }
 
 TEST_F(parts, vmalloc)
@@ -354,6 +215,254 @@ TEST_F(parts, vmallocinfo)
 		left -= ranges[i].nr;
 		EXPECT_EQ(left, counted_pages(self->start)) TH_LOG("range %d", i);
 	}
+}
+
+/* iounmap() takes any address in the mapping, and unmaps all of it. */
+TEST_F(parts, iounmap_inside)
+{
+	static const __u32 pages[] = { 1, SZ_2M / SZ_4K, MAPPED / SZ_4K - 1 };
+	struct test_huge_iomap_map map;
+
+	for (int i = 0; i < ARRAY_SIZE(pages); i++) {
+		struct test_huge_iomap_unmap unmap = { .page = pages[i] };
+
+		ASSERT_EQ(0, thi_map(self->fd, THI_IOREMAP, 0, MAPPED, &map));
+		if (self->pat)
+			EXPECT_EQ(self->all + 2, pat_entries(0, -1ULL));
+		unmap.handle = map.handle;
+		ASSERT_EQ(0, ioctl(self->fd, THI_UNMAP, &unmap));
+		EXPECT_EQ(0, unmap.left);
+		if (self->pat)
+			EXPECT_EQ(self->all + 1, pat_entries(0, -1ULL));
+	}
+}
+
+/* Parts of vmap(): pages of RAM */
+
+#define VMAP_PAGES	2048
+#define FIRST		211		/* the part that changes: not whole leaves */
+#define NR		1111
+
+FIXTURE(ram) {
+	int fd, vmap, mem, nth;
+	bool pat;
+	__u32 block, handle;
+	__u64 pfn[VMAP_PAGES];
+};
+
+FIXTURE_SETUP(ram)
+{
+	struct test_huge_vmap_alloc alloc = {
+		.order = 10, .nr = VMAP_PAGES >> 10, .flags = THV_COMPOUND,
+	};
+	struct test_huge_vmap_piece piece = { .nr = VMAP_PAGES, .step = 1 };
+	struct test_huge_vmap_map map = {
+		.pieces = (unsigned long)&piece, .nr = 1, .how = THV_VMAP,
+	};
+	struct test_huge_vmap_pfns pfns = {
+		.nr = VMAP_PAGES, .addr = (unsigned long)self->pfn,
+	};
+
+	self->fd = open(DEVICE, O_RDWR);
+	self->vmap = open("/dev/test_huge_vmap", O_RDWR);
+	self->mem = open("/dev/mem", O_RDWR);
+	if (self->fd < 0 || self->vmap < 0 || self->mem < 0)
+		SKIP(return, "no test drivers or no /dev/mem");
+	self->nth = open("/proc/self/fail-nth", O_RDWR);
+	self->pat = !access(PAT_LIST, R_OK);
+	ASSERT_EQ(0, ioctl(self->vmap, THV_ALLOC, &alloc));
+	self->block = alloc.block;
+	piece.block = alloc.block;
+	ASSERT_EQ(0, ioctl(self->vmap, THV_MAP, &map));
+	self->handle = map.handle;
+	pfns.handle = map.handle;
+	ASSERT_EQ(0, ioctl(self->vmap, THV_PFNS, &pfns));
+}
+
+FIXTURE_TEARDOWN(ram)
+{
+	struct test_huge_vmap_part all = { .handle = self->handle, .nr = VMAP_PAGES };
+
+	if (self->vmap >= 0)
+		EXPECT_EQ(0, ioctl(self->vmap, THV_SET_WB, &all));
+	/* Unmaps and frees all */
+	close(self->vmap);
+	close(self->mem);
+	close(self->nth);
+	close(self->fd);
+}
+
+/* 0, or a negative errno */
+static int set_ram(int vmap, __u32 handle, unsigned long cmd, __u64 first, __u64 nr)
+{
+	struct test_huge_vmap_part part = { .handle = handle, .first = first, .nr = nr };
+
+	return ioctl(vmap, cmd, &part) ? -errno : 0;
+}
+
+/* The type that is tracked for a page of RAM: /dev/mem maps it with that. */
+static int tracked(int fd, int mem, __u64 pfn)
+{
+	struct test_huge_iomap_user req = { .bytes = SZ_4K };
+	void *p = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, mem, pfn * SZ_4K);
+
+	if (p == MAP_FAILED)
+		return -1;
+	req.addr = (unsigned long)p;
+	if (ioctl(fd, THI_USER, &req))
+		req.type = -1;
+	munmap(p, SZ_4K);
+	return req.type;
+}
+
+/* Pages of which the record is looked at: around the ends of all, some in between */
+static bool is_sample(int i)
+{
+	const int in = i % 512;
+
+	return in < 2 || in > 509 || i % 37 == 0 || abs(i - FIRST) < 3 ||
+	       abs(i - FIRST - NR) < 3;
+}
+
+/*
+ * How many pages have @in in the part, WB elsewhere; -1 if any has different types in
+ * the vmap(), in the direct map, and in the record
+ */
+static int count(int fd, int vmap, int mem, __u32 handle, const __u64 *pfn, int in)
+{
+	__u8 types[VMAP_PAGES][2];
+	struct test_huge_vmap_pfns req = {
+		.handle = handle, .nr = VMAP_PAGES, .addr = (unsigned long)types,
+	};
+	int n = 0;
+
+	if (ioctl(vmap, THV_TYPES, &req))
+		return -1;
+	for (int i = 0; i < VMAP_PAGES; i++) {
+		const bool part = i >= FIRST && i < FIRST + NR;
+
+		if (types[i][0] != types[i][1])
+			return -1;
+		if (is_sample(i) && tracked(fd, mem, pfn[i]) != types[i][0])
+			return -1;
+		n += types[i][0] == (part ? in : THI_WB);
+	}
+	return n;
+}
+
+/* Each allocation fails in turn: what is mapped is what is tracked. */
+TEST_F_TIMEOUT(ram, no_memory, 300)
+{
+	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
+	int failed = 0;
+
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	for (int c = 0; c < 2; c++) {
+		const int type = c ? THI_WC : THI_UC_MINUS;
+		int err, left = 0;
+
+		for (int n = 1; n < 100 && !left; n++) {
+			ASSERT_TRUE(set_fail_nth(self->nth, n));
+			err = set_ram(self->vmap, self->handle, cmds[c], FIRST, NR);
+			left = get_fail_nth(self->nth);
+			ASSERT_TRUE(set_fail_nth(self->nth, 0));
+			EXPECT_TRUE(!err || err == -ENOMEM);
+			failed += !!err;
+			EXPECT_EQ(VMAP_PAGES, count(self->fd, self->vmap, self->mem,
+						    self->handle, self->pfn,
+						    err ? THI_WB : type)) {
+				TH_LOG("allocation %d fails: %d", n, err);
+			}
+			if (!err)
+				ASSERT_EQ(0, set_ram(self->vmap, self->handle, THV_SET_WB,
+						     FIRST, NR));
+		}
+		EXPECT_GT(left, 0);
+	}
+	EXPECT_GT(failed, 1);
+}
+
+/*
+ * The same in the direct map, over the end of a block of 2 MiB: the first one can be
+ * split, the second one cannot.
+ */
+TEST_F(ram, no_memory_direct)
+{
+	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
+	int failed = 0;
+
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	for (int c = 0; c < 2; c++) {
+		struct test_huge_vmap_part part = {
+			.handle = self->handle, .direct = 1, .first = 1024 * c + 510, .nr = 4,
+		};
+		int err, left = 0;
+
+		for (int n = 1; n < 100 && !left; n++) {
+			__u8 types[4][2];
+			struct test_huge_vmap_pfns req = {
+				.handle = self->handle, .first = part.first, .nr = part.nr,
+				.addr = (unsigned long)types,
+			};
+
+			ASSERT_TRUE(set_fail_nth(self->nth, n));
+			err = ioctl(self->vmap, cmds[c], &part) ? -errno : 0;
+			left = get_fail_nth(self->nth);
+			ASSERT_TRUE(set_fail_nth(self->nth, 0));
+			EXPECT_TRUE(!err || err == -ENOMEM);
+			failed += !!err;
+			ASSERT_EQ(0, ioctl(self->vmap, THV_TYPES, &req));
+			for (int i = 0; i < part.nr; i++) {
+				const int type = err ? THI_WB : c ? THI_WC : THI_UC_MINUS;
+
+				EXPECT_EQ(type, types[i][1]) {
+					TH_LOG("allocation %d fails: %d: page %d", n, err, i);
+				}
+				EXPECT_EQ(types[i][1], tracked(self->fd, self->mem,
+							       self->pfn[part.first + i]));
+			}
+		}
+		EXPECT_GT(left, 0);
+		ASSERT_EQ(0, ioctl(self->vmap, THV_SET_WB, &part));
+	}
+	EXPECT_GT(failed, 0);
+}
+
+/* The way back fails: for that, a leaf has to be UC as a whole first. */
+TEST_F_TIMEOUT(ram, no_memory_wb, 300)
+{
+	int failed = 0, left = 0;
+
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	ASSERT_EQ(0, set_ram(self->vmap, self->handle, THV_SET_UC, 0, VMAP_PAGES));
+	for (int n = 1; n < 100 && !left; n++) {
+		int err;
+
+		ASSERT_TRUE(set_fail_nth(self->nth, n));
+		err = set_ram(self->vmap, self->handle, THV_SET_WB, FIRST, NR);
+		left = get_fail_nth(self->nth);
+		ASSERT_TRUE(set_fail_nth(self->nth, 0));
+		EXPECT_TRUE(!err || err == -ENOMEM);
+		failed += !!err;
+		/* Outside of the part, all is UC-; -1 would be disagreement. */
+		EXPECT_EQ(err ? 0 : NR, count(self->fd, self->vmap, self->mem,
+					      self->handle, self->pfn, THI_WB)) {
+			TH_LOG("allocation %d fails: %d", n, err);
+		}
+	}
+	EXPECT_GT(left, 0);
+	/* Pages of 4 KiB are not split. */
+	if (max_leaf() > THI_4K)
+		EXPECT_GT(failed, 0);
 }
 
 TEST_HARNESS_MAIN

@@ -47,7 +47,7 @@ FIXTURE_SETUP(races)
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
-	self->max = max_leaf();
+	self->max = user_max_leaf();
 	self->sink = memfd_create("sink", 0);
 	ASSERT_GE(self->sink, 0);
 	self->area = reserve(AREA);
@@ -202,7 +202,7 @@ FIXTURE_SETUP(faults)
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
-	self->max = max_leaf();
+	self->max = user_max_leaf();
 	ASSERT_EQ(0, bind_to("vfio-pci"));
 	ASSERT_TRUE(open_cdev(&self->vfio)) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->vfio.device, VFIO_DEVICE_GET_REGION_INFO, &info));

@@ -54,7 +54,7 @@ FIXTURE_SETUP(remap)
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
 
-	self->max = max_leaf();
+	self->max = user_max_leaf();
 	switch (variant->path) {
 	case SYSFS:
 		self->fd = open(PCI_DEVICE "/resource2", O_RDWR | O_SYNC);

@@ -55,7 +55,7 @@ FIXTURE_SETUP(splits)
 	} else {
 		self->fd = self->thi;
 	}
-	self->max = variant->vfio ? fault_max_leaf() : max_leaf();
+	self->max = variant->vfio ? fault_max_leaf() : user_max_leaf();
 	self->area = reserve(AREA);
 	ASSERT_NE(NULL, self->area);
 	ASSERT_LT(0, vm_pte("/proc/self/status"));

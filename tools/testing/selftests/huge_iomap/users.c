@@ -80,7 +80,7 @@ FIXTURE_SETUP(users)
 	if (self->fd < 0 && variant->path == DRIVER)
 		SKIP(return, "no test driver");
 	ASSERT_GE(self->fd, 0) TH_LOG("%s", strerror(errno));
-	self->max = max_leaf();
+	self->max = user_max_leaf();
 	/* A leaf of each size. With pages only, some will do. */
 	self->big = self->max == THI_4K ? 8 * SZ_2M : SZ_1G;
 	self->bytes = self->big + SZ_2M + SZ_4K;

@@ -828,6 +828,29 @@ TEST_F_TIMEOUT(vmap_pfn, bar, 120)
 	EXPECT_EQ(0, unmap(self->fd, &a));
 }
 
+/* The MTRRs may not change under the leaves. */
+TEST_F_TIMEOUT(vmap_pfn, mtrr, 120)
+{
+	struct test_huge_vmap_piece p[2] = {
+		piece(THV_PFN, self->bar, 1024, 1), piece(THV_PFN, self->bar + 2049, 1024, 1),
+	};
+	const int want = watched_leaf() >= THI_2M ? EBUSY : 0;
+	const __u64 base = self->bar * SZ_4K;
+	struct area a = {};
+
+	if (access("/proc/mtrr", W_OK))
+		SKIP(return, "no MTRRs");
+	ASSERT_EQ(0, map_pieces(self->fd, THV_VMAP_PFN, p, 2, &a));
+	EXPECT_EQ(self->max >= THI_2M ? want : 0, try_mtrr(base + 5 * SZ_4K));
+	EXPECT_EQ(self->max >= THI_2M ? want : 0, try_mtrr(base + 600 * SZ_4K));
+	EXPECT_EQ(0, try_mtrr(base + 1030 * SZ_4K));
+	/* Not congruent to the first piece: pages */
+	EXPECT_EQ(0, try_mtrr(base + 2600 * SZ_4K));
+	EXPECT_EQ(0, unmap(self->fd, &a));
+	EXPECT_EQ(0, try_mtrr(base + 5 * SZ_4K));
+	EXPECT_EQ(0, try_mtrr(base + 600 * SZ_4K));
+}
+
 /* One page is cut out of a 1 GiB leaf. */
 TEST_F_TIMEOUT(vmap_pfn, cut_1g, 120)
 {
