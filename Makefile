@@ -37,19 +37,12 @@ demo: tree
 	@bench/run build/demo.json 2 1024 16384
 	@scripts/demo build/demo.json build/demo.svg
 
-test: tree
+test test-full: tree
 	@scripts/kernel series
 	@$(if $(T),true,scripts/kernel nohuge)
 	@$(if $(T),true,scripts/kernel pae)
 	@scripts/initramfs
-	@scripts/run-tests
-
-test-full: tree
-	@scripts/kernel series
-	@scripts/kernel nohuge
-	@scripts/kernel pae
-	@scripts/initramfs
-	@scripts/run-tests full
+	@scripts/run-tests $(if $(filter test-full,$@),full)
 
 test-debug: tree
 	@scripts/kernel debug
