@@ -46,7 +46,7 @@ test test-full: tree
 
 test-debug: tree
 	@scripts/kernel debug
-	@scripts/initramfs
+	@SLOW=10 scripts/initramfs
 	@scripts/run-tests debug
 
 upstream: tree

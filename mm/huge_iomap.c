@@ -19,9 +19,10 @@
 
 /*
  * Written by root at any time, read without a lock: a mapping that is being made
- * uses the old or the new limit.
+ * uses the old or the new limit. No limit at first: not every architecture has a
+ * PUD_SHIFT that is constant.
  */
-static unsigned int huge_iomap_limit __read_mostly = PUD_SHIFT;
+static unsigned int huge_iomap_limit __read_mostly = UINT_MAX;
 static bool huge_iomap_disabled __ro_after_init;
 
 static int __init set_nohugeiomap(char *str)
@@ -43,7 +44,7 @@ early_param("nohugeiomap", set_nohugeiomap);
  */
 unsigned int huge_iomap_limit_shift(void)
 {
-	return READ_ONCE(huge_iomap_limit);
+	return min_t(unsigned int, READ_ONCE(huge_iomap_limit), PUD_SHIFT);
 }
 
 /**
@@ -93,7 +94,7 @@ static ssize_t limit_show(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t limit_store(struct kobject *kobj, struct kobj_attribute *attr,
 			   const char *buf, size_t count)
 {
-	static const unsigned int shifts[] = { PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT };
+	const unsigned int shifts[] = { PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT };
 	char name[HUGE_IOMAP_LEAF_NAME_LEN];
 
 	for (int i = 0; i < ARRAY_SIZE(shifts); i++) {

@@ -22,6 +22,7 @@
 #include <linux/huge_iomap.h>
 #include <linux/idr.h>
 #include <linux/kref.h>
+#include <linux/memcpy_wc.h>
 #include <linux/memremap.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -150,7 +151,7 @@ static bool copy_segment(struct bio_vec *bv, void *addr, bool write)
 		flush_dcache_page(bv->bv_page);
 		memcpy_flushcache(addr, mem, bv->bv_len);
 	} else {
-		left = copy_mc_to_kernel(mem, addr, bv->bv_len);
+		left = copy_mc_from_wc(mem, addr, bv->bv_len);
 		flush_dcache_page(bv->bv_page);
 	}
 	kunmap_local(mem);
@@ -372,7 +373,7 @@ static int iopmem_mmap(struct file *file, struct vm_area_struct *vma)
 	struct iopmem *iop = f->iop;
 	const unsigned long pages = PHYS_PFN(iop->size);
 
-	if (!(vma->vm_flags & VM_SHARED) || vma->vm_pgoff >= pages ||
+	if (!(vma->vm_flags & VM_MAYSHARE) || vma->vm_pgoff >= pages ||
 	    vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
 	if (READ_ONCE(iop->dead))

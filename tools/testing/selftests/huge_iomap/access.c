@@ -125,7 +125,7 @@ static void end_child(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-TEST_F_TIMEOUT(access, ptrace, 120)
+TEST_F_TIMEOUT(access, ptrace, MINUTES(2))
 {
 	/* There is no vm_ops->access(): a debugger sees nothing, as on 4 KiB pages. */
 	const bool any = variant->path != VFIO;
@@ -181,7 +181,7 @@ TEST_F_TIMEOUT(access, ptrace, 120)
 }
 
 /* follow_pfnmap_start() says the same of a page, whichever leaf maps it. */
-TEST_F_TIMEOUT(access, follow, 120)
+TEST_F_TIMEOUT(access, follow, MINUTES(2))
 {
 	static const __u64 sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
 	struct test_huge_iomap_user user = { .bytes = SZ_4K };

@@ -194,7 +194,7 @@ static int tracked(int type, int wb)
  * Each after each, in pages and in a leaf of 2 MiB: what is there decides. When the
  * first one goes, the second one is what is there; when both are gone, nothing is.
  */
-TEST_F_TIMEOUT(alias, pairs, 120)
+TEST_F_TIMEOUT(alias, pairs, MINUTES(2))
 {
 	const struct env env = { self->fd, self->file, self->start, self->area };
 	int refused = 0;
@@ -472,7 +472,7 @@ static long time_mapping(int fd, char *at)
 }
 
 /* What others have reserved in a range does not slow a mapping of it down. */
-TEST_F_TIMEOUT(alias, many, 120)
+TEST_F_TIMEOUT(alias, many, MINUTES(2))
 {
 	enum { NR = 10000 };
 	char *far = self->area + 3 * SZ_1G;
@@ -516,7 +516,7 @@ static int model_type(const struct mapping *m, const __u64 *at, int nr, __u64 fi
 }
 
 /* A mapping that reserves nothing is refused just where a piece of it has two types. */
-TEST_F_TIMEOUT(alias, random, 120)
+TEST_F_TIMEOUT(alias, random, MINUTES(2))
 {
 	const struct env env = { self->fd, self->file, self->start, self->area };
 	enum { NR = 12, PAGES = 4 * SZ_2M / SZ_4K, CUT = THI_CUT1 / SZ_4K };

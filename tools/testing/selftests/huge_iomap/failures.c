@@ -1013,7 +1013,7 @@ FIXTURE_TEARDOWN(failures)
 /* Congruent modulo all leaves, modulo 2 MiB, and modulo 4 KiB */
 static const __u64 skews[] = { 0, SZ_2M, SZ_4K };
 
-TEST_F_TIMEOUT(failures, move, 120)
+TEST_F_TIMEOUT(failures, move, MINUTES(2))
 {
 	struct ctx *c = &self->c;
 
@@ -1033,7 +1033,7 @@ TEST_F_TIMEOUT(failures, move, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, move_onto_leaves, 120)
+TEST_F_TIMEOUT(failures, move_onto_leaves, MINUTES(2))
 {
 	static const enum part parts[] = { HEAD, MIDDLE, WHOLE, ACROSS };
 	struct ctx *c = &self->c;
@@ -1051,7 +1051,7 @@ TEST_F_TIMEOUT(failures, move_onto_leaves, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, move_vmas, 120)
+TEST_F_TIMEOUT(failures, move_vmas, MINUTES(2))
 {
 	static const enum part parts[] = { QUARTER, WHOLE, SEVERAL };
 	struct ctx *c = &self->c;
@@ -1064,7 +1064,7 @@ TEST_F_TIMEOUT(failures, move_vmas, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, resize, 120)
+TEST_F_TIMEOUT(failures, resize, MINUTES(2))
 {
 	struct ctx *c = &self->c;
 	const __u64 u = c->unit, len[] = { SZ_4K, u, u + u / 2 + 3 * SZ_4K };
@@ -1102,13 +1102,13 @@ TEST_F_TIMEOUT(failures, resize, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, unmap, 120)
+TEST_F_TIMEOUT(failures, unmap, MINUTES(2))
 {
 	for (int part = 0; part < NR_PARTS; part++)
 		EXPECT_EQ(0, each_failure(&self->c, call_on(&self->c, UNMAP, part)));
 }
 
-TEST_F_TIMEOUT(failures, protect, 120)
+TEST_F_TIMEOUT(failures, protect, MINUTES(2))
 {
 	static const int prots[] = { PROT_READ, PROT_NONE };
 
@@ -1125,7 +1125,7 @@ TEST_F_TIMEOUT(failures, protect, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, protect_by_key, 120)
+TEST_F_TIMEOUT(failures, protect_by_key, MINUTES(2))
 {
 	int key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
 
@@ -1155,7 +1155,7 @@ static int usual_error(struct ctx *c, const struct call *call)
 	return WEXITSTATUS(err);
 }
 
-TEST_F_TIMEOUT(failures, advise, 120)
+TEST_F_TIMEOUT(failures, advise, MINUTES(2))
 {
 	static const struct { int advice; const char *flag; } advices[] = {
 		{ MADV_DONTFORK, "dc" }, { MADV_DONTDUMP, "dd" },
@@ -1189,7 +1189,7 @@ TEST_F_TIMEOUT(failures, advise, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, lock_and_bind, 120)
+TEST_F_TIMEOUT(failures, lock_and_bind, MINUTES(2))
 {
 	static const enum what ops[] = { LOCK, LOCK2, UNLOCK, BIND };
 
@@ -1205,7 +1205,7 @@ TEST_F_TIMEOUT(failures, lock_and_bind, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, map_over, 120)
+TEST_F_TIMEOUT(failures, map_over, MINUTES(2))
 {
 	for (int part = 0; part < NR_PARTS; part++) {
 		struct call call = call_on(&self->c, MAP_ANON_OVER, part);
@@ -1222,7 +1222,7 @@ TEST_F_TIMEOUT(failures, map_over, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, seal, 120)
+TEST_F_TIMEOUT(failures, seal, MINUTES(2))
 {
 	static const enum part parts[] = { MIDDLE, QUARTER, SEVERAL };
 
@@ -1235,7 +1235,7 @@ TEST_F_TIMEOUT(failures, seal, 120)
 	}
 }
 
-TEST_F_TIMEOUT(failures, fork, 120)
+TEST_F_TIMEOUT(failures, fork, MINUTES(2))
 {
 	if (option_off())
 		SKIP(return, "other mappings of the BAR have thousands of page tables");

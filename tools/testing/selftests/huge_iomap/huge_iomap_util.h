@@ -21,6 +21,12 @@
 #define DEVICE		"/dev/test_huge_iomap"
 #define LIMIT		"/sys/kernel/mm/huge_iomap/limit"
 
+/* How long a test may take. A kernel with KASAN and lockdep: USERCFLAGS=-DSLOW=10 */
+#ifndef SLOW
+#define SLOW	1
+#endif
+#define MINUTES(n)	(60 * SLOW * (n))
+
 #define SZ_4K		0x1000ULL
 #define SZ_1M		0x100000ULL
 #define SZ_2M		0x200000ULL

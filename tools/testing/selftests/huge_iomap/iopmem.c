@@ -303,7 +303,7 @@ TEST_F(iopmem, types)
 }
 
 /* All sizes and alignments, cached and direct; then by mmap() of the BAR */
-TEST_F_TIMEOUT(iopmem, block, 120)
+TEST_F_TIMEOUT(iopmem, block, MINUTES(2))
 {
 	const size_t bytes = 4 * SZ_1M;
 	char *out = page_aligned(bytes), *in = page_aligned(bytes), *p;
@@ -343,7 +343,7 @@ TEST_F_TIMEOUT(iopmem, block, 120)
 	close(fd);
 }
 
-TEST_F_TIMEOUT(iopmem, dax, 120)
+TEST_F_TIMEOUT(iopmem, dax, MINUTES(2))
 {
 	char *p, *in = page_aligned(FILE_BYTES);
 	struct user_leaves l;
@@ -425,7 +425,7 @@ static __u64 free_bytes(struct memory *bar)
 	return read_line(path, line, sizeof(line)) ? strtoull(line, NULL, 10) : -1ULL;
 }
 
-TEST_F_TIMEOUT(iopmem, character, 120)
+TEST_F_TIMEOUT(iopmem, character, MINUTES(2))
 {
 	const __u64 bytes = self->bar.size > 2 * SZ_1G ? 2 * SZ_1G : self->bar.size;
 	struct rusage before, after;
@@ -473,10 +473,26 @@ TEST_F_TIMEOUT(iopmem, character, 120)
 	ASSERT_EQ(0, munmap(p, bytes));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	close(fd);
+
+	/* A file that cannot be written */
+	fd = open(self->bar.node, O_RDONLY);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	EXPECT_EQ(EACCES, errno);
+	p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	for (__u64 o = 0; o < bytes; o += SZ_2M)
+		ASSERT_EQ(pattern(o), load(p + o));
+	if (max > THI_4K) {
+		ASSERT_TRUE(dump_leaves(p, bytes, &l));
+		EXPECT_EQ(bytes, l.bytes[max]);
+	}
+	ASSERT_EQ(0, munmap(p, bytes));
+	close(fd);
 }
 
 /* Mappings of the same memory that want different leaves, and a child */
-TEST_F_TIMEOUT(iopmem, character_shared, 120)
+TEST_F_TIMEOUT(iopmem, character_shared, MINUTES(2))
 {
 	const int type = self->pat ? THI_WC : THI_UC_MINUS;
 	const __u64 bytes = SZ_1G;
@@ -619,7 +635,7 @@ static int touch_round(int fd, char *area, int nr, bool threads)
 	return good;
 }
 
-TEST_F_TIMEOUT(iopmem, first_touchers, 240)
+TEST_F_TIMEOUT(iopmem, first_touchers, MINUTES(4))
 {
 	char *area = reserve(SZ_1G);
 	int fd;
@@ -660,7 +676,7 @@ static char *map_p2pmem(struct memory *bar, void *at, __u64 bytes)
 }
 
 /* MADV_POPULATE_*, MAP_POPULATE and mlock() take no reference. */
-TEST_F_TIMEOUT(iopmem, populate, 120)
+TEST_F_TIMEOUT(iopmem, populate, MINUTES(2))
 {
 	const __u64 bytes = SZ_1G;
 	const int max = user_max_leaf();
@@ -700,7 +716,7 @@ TEST_F_TIMEOUT(iopmem, populate, 120)
 }
 
 /* A folio whose memory has two MTRR types is mapped page by page. */
-TEST_F_TIMEOUT(iopmem, p2pmem_mtrr, 120)
+TEST_F_TIMEOUT(iopmem, p2pmem_mtrr, MINUTES(2))
 {
 	static const char * const types[] = { "uncachable", "write-combining" };
 	const __u64 bytes = 32 * SZ_2M, base = self->bar.start + 5 * SZ_2M + SZ_4K;
@@ -735,7 +751,7 @@ TEST_F_TIMEOUT(iopmem, p2pmem_mtrr, 120)
 }
 
 /* p2pmem/allocate: leaves, parts, a child, and the memory that is left */
-TEST_F_TIMEOUT(iopmem, p2pmem, 120)
+TEST_F_TIMEOUT(iopmem, p2pmem, MINUTES(2))
 {
 	const int max = user_max_leaf(), type = self->pat ? THI_WC : THI_UC_MINUS;
 	const __u64 bytes = self->bar.size / 2 > SZ_1G ? SZ_1G + SZ_2M + SZ_4K :
@@ -806,7 +822,7 @@ TEST_F_TIMEOUT(iopmem, p2pmem, 120)
 }
 
 /* MADV_REMOVE gives p2p memory back, MADV_DONTNEED does not. */
-TEST_F_TIMEOUT(iopmem, p2pmem_give_back, 120)
+TEST_F_TIMEOUT(iopmem, p2pmem_give_back, MINUTES(2))
 {
 	const int max = user_max_leaf();
 	const __u64 bytes = 2 * SZ_2M + SZ_1M;
@@ -853,6 +869,19 @@ TEST_F_TIMEOUT(iopmem, p2pmem_give_back, 120)
 		ASSERT_EQ(0, munmap(q, SZ_2M));
 		EXPECT_EQ(all - bytes, free_bytes(&self->bar));
 		EXPECT_EQ(0, differ(p, 0, 0, bytes));
+
+		/* The head of a folio, and something of another size after it */
+		q = map_p2pmem(&self->bar, area + 32 * SZ_2M, SZ_2M + SZ_4K);
+		ASSERT_EQ(area + 32 * SZ_2M, q);
+		ASSERT_EQ(0, madvise(q, SZ_4K, MADV_REMOVE));
+		ASSERT_EQ(0, munmap(q, SZ_2M + SZ_4K));
+		EXPECT_EQ(all - bytes, free_bytes(&self->bar));
+		q = map_p2pmem(&self->bar, area + 32 * SZ_2M, 2 * SZ_2M);
+		ASSERT_EQ(area + 32 * SZ_2M, q);
+		ASSERT_EQ(0, madvise(q, SZ_4K, MADV_REMOVE));
+		ASSERT_EQ(0, madvise(q + SZ_2M + SZ_4K, SZ_2M - SZ_4K, MADV_REMOVE));
+		ASSERT_EQ(0, munmap(q, 2 * SZ_2M));
+		EXPECT_EQ(all - bytes, free_bytes(&self->bar));
 	}
 
 	/* A leaf, a page, and the same again */
@@ -895,7 +924,7 @@ TEST_F_TIMEOUT(iopmem, p2pmem_give_back, 120)
 }
 
 /* Pages where a large folio was, by p2pmem/allocate and by the character device */
-TEST_F_TIMEOUT(iopmem, p2pmem_again, 120)
+TEST_F_TIMEOUT(iopmem, p2pmem_again, MINUTES(2))
 {
 	char *area = reserve(SZ_1G), *p, *a[4];
 	int fd;
@@ -976,7 +1005,7 @@ TEST_F(iopmem, character_unbind)
 	close(fd);
 }
 
-TEST_F_TIMEOUT(iopmem, decode, 120)
+TEST_F_TIMEOUT(iopmem, decode, MINUTES(2))
 {
 	char *in = page_aligned(SZ_4K), *p;
 	__u32 value;
@@ -1090,7 +1119,7 @@ static int fault_loop(void)
 	}
 }
 
-TEST_F_TIMEOUT(iopmem, unbind_under_load, 120)
+TEST_F_TIMEOUT(iopmem, unbind_under_load, MINUTES(2))
 {
 	int status, fd;
 	pid_t pid[4];
@@ -1211,7 +1240,7 @@ static void reflink_round(struct __test_metadata *_metadata, struct memory *bar,
 	release_bar(bar);
 }
 
-TEST_F_TIMEOUT(iopmem, reflink, 240)
+TEST_F_TIMEOUT(iopmem, reflink, MINUTES(4))
 {
 	if (run("command -v mkfs.xfs >/dev/null"))
 		SKIP(return, "no mkfs.xfs");
@@ -1229,7 +1258,7 @@ static int suspend(void)
 	return write_file("/sys/power/state", "freeze");
 }
 
-TEST_F_TIMEOUT(iopmem, sleep, 120)
+TEST_F_TIMEOUT(iopmem, sleep, MINUTES(2))
 {
 	__u32 value;
 	int fd, err;
@@ -1278,7 +1307,7 @@ TEST_F_TIMEOUT(iopmem, sleep, 120)
 	write_file("/sys/power/pm_test", "none");
 }
 
-TEST_F_TIMEOUT(iopmem, rounds, 120)
+TEST_F_TIMEOUT(iopmem, rounds, MINUTES(2))
 {
 	static const char * const modes[] = { "block", "char", "p2pmem" };
 	long tables = 0;
@@ -1352,7 +1381,7 @@ static int transfer(const char *disk, char *mem, size_t bytes, bool *equal)
 	return err;
 }
 
-TEST_F_TIMEOUT(iopmem, p2p_dax, 120)
+TEST_F_TIMEOUT(iopmem, p2p_dax, MINUTES(2))
 {
 	char peer[32], other[32], pci[32], *p;
 	bool equal;
@@ -1406,7 +1435,7 @@ static int pin_loop(const char *disk, int nr)
 }
 
 /* The driver goes while pages of a file are pinned, and others are being faulted in. */
-TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, 120)
+TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
 {
 	char peer[32], pci[32];
 	int fd, status;
@@ -1439,7 +1468,7 @@ TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, 120)
 }
 
 /* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */
-TEST_F_TIMEOUT(iopmem, p2p_char, 120)
+TEST_F_TIMEOUT(iopmem, p2p_char, MINUTES(2))
 {
 	char peer[32], other[32], pci[32], *p;
 	struct user_leaves l;
@@ -1486,7 +1515,7 @@ static int transfer_p2pmem(const char *dev, const char *disk, bool *equal)
 	return err;
 }
 
-TEST_F_TIMEOUT(iopmem, p2p_p2pmem, 120)
+TEST_F_TIMEOUT(iopmem, p2p_p2pmem, MINUTES(2))
 {
 	char peer[32], other[32], pci[32];
 	bool equal;
@@ -1505,7 +1534,7 @@ TEST_F_TIMEOUT(iopmem, p2p_p2pmem, 120)
 }
 
 /* The memory buffer of one controller, used by another */
-TEST_F_TIMEOUT(iopmem, p2p_cmb, 120)
+TEST_F_TIMEOUT(iopmem, p2p_cmb, MINUTES(2))
 {
 	char disk[32], pci[32], path[96], cmb[32] = "", own[32] = "", peer[32] = "";
 	__u64 start, size;

@@ -212,7 +212,7 @@ static void check_contents(struct __test_metadata *_metadata, int fd,
 	}
 }
 
-TEST_F_TIMEOUT(ioremap, leaves, 600)
+TEST_F_TIMEOUT(ioremap, leaves, MINUTES(10))
 {
 	struct test_huge_iomap_leaves leaves;
 	struct test_huge_iomap_unmap unmap;
@@ -283,7 +283,7 @@ TEST_F(ioremap, sub_page)
 }
 
 /* A thousand rounds leave neither address space nor page tables behind. */
-TEST_F_TIMEOUT(ioremap, no_leak, 600)
+TEST_F_TIMEOUT(ioremap, no_leak, MINUTES(10))
 {
 	__u64 bytes = self->small ? 4 * SZ_2M : 2 * SZ_1G;
 	struct test_huge_iomap_unmap unmap;
@@ -334,7 +334,7 @@ FIXTURE_TEARDOWN(bar)
 }
 
 /* A BAR but for its first MiB takes 20 KiB of page tables at most. */
-TEST_F_TIMEOUT(bar, page_tables, 300)
+TEST_F_TIMEOUT(bar, page_tables, MINUTES(5))
 {
 	struct test_huge_iomap_leaves leaves;
 	struct test_huge_iomap_unmap unmap;
@@ -368,7 +368,7 @@ TEST_F_TIMEOUT(bar, page_tables, 300)
 }
 
 /* Several mappings at a time, of random ranges, made and removed in random order */
-TEST_F_TIMEOUT(bar, random, 600)
+TEST_F_TIMEOUT(bar, random, MINUTES(10))
 {
 	struct test_huge_iomap_map map[8] = {};
 	bool live[8] = {};
@@ -428,7 +428,7 @@ static void *read_page_tables(void *stop)
  * Page table dumps and vmallocinfo walk tables that come and go. A mapping that is
  * made meanwhile may get smaller leaves, but never wrong ones.
  */
-TEST_F_TIMEOUT(bar, readers, 600)
+TEST_F_TIMEOUT(bar, readers, MINUTES(10))
 {
 	__u64 bytes = self->small ? 4 * SZ_2M : 2 * SZ_1G;
 	struct test_huge_iomap_leaves leaves;
@@ -455,7 +455,7 @@ TEST_F_TIMEOUT(bar, readers, 600)
  * Each allocation of an ioremap fails in turn. It returns an error then, and leaves
  * nothing behind.
  */
-TEST_F_TIMEOUT(bar, alloc_failure, 120)
+TEST_F_TIMEOUT(bar, alloc_failure, MINUTES(2))
 {
 	__u64 bytes = self->small ? 4 * SZ_2M : 2 * SZ_1G;
 	struct test_huge_iomap_unmap unmap;

@@ -208,7 +208,7 @@ static __u64 host_sum(char *va, __u64 offset, __u64 bytes)
 	return sum;
 }
 
-TEST_F_TIMEOUT(kvm, nested_leaves, 300)
+TEST_F_TIMEOUT(kvm, nested_leaves, MINUTES(5))
 {
 	const __u64 cut = SZ_1G + 7 * SZ_2M + 5 * SZ_4K;
 	__u64 sum, want;

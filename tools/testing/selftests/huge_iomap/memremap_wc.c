@@ -325,7 +325,7 @@ TEST_F(memremap, contents)
 }
 
 /* The MTRRs may not change under the leaves. */
-TEST_F_TIMEOUT(memremap, mtrr, 120)
+TEST_F_TIMEOUT(memremap, mtrr, MINUTES(2))
 {
 	const __u64 at = self->start + SZ_1G;
 	char saved[16];
@@ -350,7 +350,7 @@ TEST_F_TIMEOUT(memremap, mtrr, 120)
 }
 
 /* Nor are there leaves where they differ already. */
-TEST_F_TIMEOUT(memremap, mtrr_before, 120)
+TEST_F_TIMEOUT(memremap, mtrr_before, MINUTES(2))
 {
 	const __u64 base = self->start + SZ_1G + 5 * SZ_2M + SZ_4K;
 	static const char * const types[] = { "uncachable", "write-combining" };
@@ -501,7 +501,7 @@ TEST_F(memremap, p2pmem_refused)
 	ASSERT_EQ(0, bind_to("\n"));
 }
 
-TEST_F_TIMEOUT(memremap, rounds, 300)
+TEST_F_TIMEOUT(memremap, rounds, MINUTES(5))
 {
 	long tables = 0;
 

@@ -220,12 +220,12 @@ do {										\
 	}									\
 } while (0)
 
-TEST_F_TIMEOUT(mtrr, none, 120)
+TEST_F_TIMEOUT(mtrr, none, MINUTES(2))
 {
 	check_leaves("none");
 }
 
-TEST_F_TIMEOUT(mtrr, one, 120)
+TEST_F_TIMEOUT(mtrr, one, MINUTES(2))
 {
 	static const struct mtrr_range one[] = {
 		{ 0, 16 * SZ_1G, WC, -1 },		/* all */
@@ -259,7 +259,7 @@ TEST_F_TIMEOUT(mtrr, one, 120)
 	}
 }
 
-TEST_F_TIMEOUT(mtrr, two_types, 120)
+TEST_F_TIMEOUT(mtrr, two_types, MINUTES(2))
 {
 	static const int types[][2] = { { WC, WT }, { UC, WC }, { WC, UC }, { WT, UC } };
 
@@ -276,7 +276,7 @@ TEST_F_TIMEOUT(mtrr, two_types, 120)
 }
 
 /* Two that meet inside a block, of one type: the block is uniform. */
-TEST_F_TIMEOUT(mtrr, same_type, 120)
+TEST_F_TIMEOUT(mtrr, same_type, MINUTES(2))
 {
 	ASSERT_EQ(0, add(&self->bar, SZ_1G, SZ_1G / 2, WC));
 	ASSERT_EQ(0, add(&self->bar, SZ_1G + SZ_1G / 2, SZ_1G / 2, WC));
@@ -288,7 +288,7 @@ TEST_F_TIMEOUT(mtrr, same_type, 120)
 }
 
 /* One in another: UC wins. */
-TEST_F_TIMEOUT(mtrr, nested, 120)
+TEST_F_TIMEOUT(mtrr, nested, MINUTES(2))
 {
 	ASSERT_EQ(0, add(&self->bar, 0, 4 * SZ_1G, WC));
 	ASSERT_EQ(0, add(&self->bar, SZ_1G, SZ_2M, UC));
@@ -297,7 +297,7 @@ TEST_F_TIMEOUT(mtrr, nested, 120)
 }
 
 /* The fixed MTRRs of the first MiB differ from the next one. */
-TEST_F_TIMEOUT(mtrr, fixed_ranges, 120)
+TEST_F_TIMEOUT(mtrr, fixed_ranges, MINUTES(2))
 {
 	int mem = open("/dev/mem", O_RDWR);
 	char *area = self->bar.area;
@@ -419,7 +419,7 @@ static int other_type(const struct bar *bar)
 	return bar->type == UC ? WC : UC;
 }
 
-TEST_F_TIMEOUT(mtrr, live, 120)
+TEST_F_TIMEOUT(mtrr, live, MINUTES(2))
 {
 	static const struct { __u64 offset, bytes; } change[] = {
 		{ SZ_1G, SZ_4K }, { SZ_1G + SZ_2M, SZ_2M }, { SZ_1G + SZ_1M, SZ_1M },
@@ -465,7 +465,7 @@ TEST_F_TIMEOUT(mtrr, live, 120)
 }
 
 /* Each of the ioctls, and the end of a file whose MTRR has to stay */
-TEST_F_TIMEOUT(mtrr, live_ioctl, 120)
+TEST_F_TIMEOUT(mtrr, live_ioctl, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	const int want = bar->max >= THI_2M ? EBUSY : 0;
@@ -525,7 +525,7 @@ static void last_message(const char *word, char *line, size_t len)
 			snprintf(line, len, "%s", p);
 }
 
-TEST_F_TIMEOUT(mtrr, live_message, 120)
+TEST_F_TIMEOUT(mtrr, live_message, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	char range[64], owner[64], line[256];
@@ -552,7 +552,7 @@ TEST_F_TIMEOUT(mtrr, live_message, 120)
 }
 
 /* Faults make larger leaves when the limit is raised: what it was does not count. */
-TEST_F_TIMEOUT(mtrr, live_limit, 120)
+TEST_F_TIMEOUT(mtrr, live_limit, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	char saved[16];
@@ -583,7 +583,7 @@ TEST_F_TIMEOUT(mtrr, live_limit, 120)
 }
 
 /* Each of two mappings of a range counts, whatever limit it was made at. */
-TEST_F_TIMEOUT(mtrr, live_twice, 120)
+TEST_F_TIMEOUT(mtrr, live_twice, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	char saved[16], *area = bar->area;
@@ -621,7 +621,7 @@ TEST_F_TIMEOUT(mtrr, live_twice, 120)
 }
 
 /* A driver that maps its VMA piece by piece, also after fork() and a split */
-TEST_F_TIMEOUT(mtrr, live_pieces, 120)
+TEST_F_TIMEOUT(mtrr, live_pieces, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	const int want = watched_leaf() >= THI_2M ? EBUSY : 0;
@@ -661,7 +661,7 @@ TEST_F_TIMEOUT(mtrr, live_pieces, 120)
 }
 
 /* RAM is not looked at, mapped or not. */
-TEST_F_TIMEOUT(mtrr, live_ram, 120)
+TEST_F_TIMEOUT(mtrr, live_ram, MINUTES(2))
 {
 	const __u64 base = (end_of_ram() - SZ_2M) & ~(SZ_2M - 1);
 	int mem = open("/dev/mem", O_RDWR);
@@ -681,7 +681,7 @@ TEST_F_TIMEOUT(mtrr, live_ram, 120)
 }
 
 /* A child's mapping keeps the range. */
-TEST_F_TIMEOUT(mtrr, live_fork, 120)
+TEST_F_TIMEOUT(mtrr, live_fork, MINUTES(2))
 {
 	struct bar *bar = &self->bar;
 	const char *type = type_name(other_type(bar));
@@ -730,7 +730,7 @@ static bool is_valid(const struct bar *bar, __u64 offset, __u64 bytes, int type)
 	return true;
 }
 
-TEST_F_TIMEOUT(mtrr, live_random, 120)
+TEST_F_TIMEOUT(mtrr, live_random, MINUTES(2))
 {
 	static const int types[] = { UC, WC, WT, WB };
 	struct bar *bar = &self->bar;

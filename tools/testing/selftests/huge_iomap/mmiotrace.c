@@ -54,7 +54,7 @@ static bool traced(char rw, __u64 phys, __u32 value)
 	return found;
 }
 
-TEST_F_TIMEOUT(mmiotrace, small_pages, 120)
+TEST_F_TIMEOUT(mmiotrace, small_pages, MINUTES(2))
 {
 	const __u64 at[] = { 0, SZ_4K - 4, SZ_4K, 2 * SZ_4K, 3 * SZ_4K - 4 };
 	struct test_huge_iomap_map map;
@@ -70,7 +70,7 @@ TEST_F_TIMEOUT(mmiotrace, small_pages, 120)
 	EXPECT_EQ(0, unmap.left);
 }
 
-TEST_F_TIMEOUT(mmiotrace, leaves_of_every_size, 120)
+TEST_F_TIMEOUT(mmiotrace, leaves_of_every_size, MINUTES(2))
 {
 	/* Head of 4K pages, 2M blocks, then one 1G block, and a tail of both */
 	__u64 offset = SZ_1G - SZ_2M - SZ_4K, bytes = SZ_1G + 2 * SZ_2M + 3 * SZ_4K;
@@ -103,7 +103,7 @@ TEST_F_TIMEOUT(mmiotrace, leaves_of_every_size, 120)
 	EXPECT_EQ(0, unmap.left);
 }
 
-TEST_F_TIMEOUT(mmiotrace, aligned_gigabyte, 120)
+TEST_F_TIMEOUT(mmiotrace, aligned_gigabyte, MINUTES(2))
 {
 	struct test_huge_iomap_map map;
 	struct test_huge_iomap_unmap unmap;

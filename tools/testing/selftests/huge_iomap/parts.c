@@ -351,7 +351,7 @@ static int count(int fd, int vmap, int mem, __u32 handle, const __u64 *pfn, int 
 }
 
 /* Each allocation fails in turn: what is mapped is what is tracked. */
-TEST_F_TIMEOUT(ram, no_memory, 300)
+TEST_F_TIMEOUT(ram, no_memory, MINUTES(5))
 {
 	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
 	int failed = 0;
@@ -435,7 +435,7 @@ TEST_F(ram, no_memory_direct)
 }
 
 /* The way back fails: for that, a leaf has to be UC as a whole first. */
-TEST_F_TIMEOUT(ram, no_memory_wb, 300)
+TEST_F_TIMEOUT(ram, no_memory_wb, MINUTES(5))
 {
 	int failed = 0, left = 0;
 

@@ -104,7 +104,7 @@ static int wrong_pages(int sink, const char *va, bool all)
 }
 
 /* What the child has of a mapping that is revoked while it is made */
-TEST_F_TIMEOUT(races, fork_revoke, 300)
+TEST_F_TIMEOUT(races, fork_revoke, MINUTES(5))
 {
 	const int rounds = self->max == THI_4K ? 4 : 40;
 	char c;
@@ -149,7 +149,7 @@ static int readable_holes(int sink, const char *va)
 }
 
 /* What is revoked while it moves */
-TEST_F_TIMEOUT(races, mremap_revoke, 300)
+TEST_F_TIMEOUT(races, mremap_revoke, MINUTES(5))
 {
 	const int rounds = self->max == THI_4K ? 4 : 40;
 	char *to = self->area + SZ_1G;
@@ -246,7 +246,7 @@ static void *touch_thread(void *arg)
  * A fault finds a leaf, of another thread's fault, that is gone a moment later. No
  * page table may take its place: the leaf would never come back.
  */
-TEST_F_TIMEOUT(faults, leaf_comes_back, 300)
+TEST_F_TIMEOUT(faults, leaf_comes_back, MINUTES(5))
 {
 	char *va = self->area;
 	struct toucher t[3];

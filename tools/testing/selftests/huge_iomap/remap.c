@@ -89,7 +89,7 @@ FIXTURE_TEARDOWN(remap)
 	mmap(addr, bytes, PROT_READ | PROT_WRITE, flags, self->fd,	\
 	     self->base + (offset))
 
-TEST_F_TIMEOUT(remap, leaves, 120)
+TEST_F_TIMEOUT(remap, leaves, MINUTES(2))
 {
 	static const struct { __u64 offset, bytes; } range[] = {
 		{ 0, SZ_4K }, { 0, SZ_2M }, { 0, SZ_1G }, { 0, 2 * SZ_1G },
@@ -119,7 +119,7 @@ TEST_F_TIMEOUT(remap, leaves, 120)
 	}
 }
 
-TEST_F_TIMEOUT(remap, contents, 120)
+TEST_F_TIMEOUT(remap, contents, MINUTES(2))
 {
 	const __u64 offset = SZ_1G - SZ_2M - SZ_4K, bytes = SZ_1G + 4 * SZ_2M;
 	char *va = self->area + offset;
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(remap, contents, 120)
 	EXPECT_EQ(0, differ(va, offset, 0, bytes));
 }
 
-TEST_F_TIMEOUT(remap, private_is_4k, 120)
+TEST_F_TIMEOUT(remap, private_is_4k, MINUTES(2))
 {
 	char *va = self->area;
 
@@ -148,7 +148,7 @@ TEST_F_TIMEOUT(remap, private_is_4k, 120)
 }
 
 /* What can never be written to is never copied. */
-TEST_F_TIMEOUT(remap, read_only, 120)
+TEST_F_TIMEOUT(remap, read_only, MINUTES(2))
 {
 	const int flags[] = { MAP_SHARED, MAP_PRIVATE };
 	char *va = self->area, path[32];
@@ -177,7 +177,7 @@ TEST_F_TIMEOUT(remap, read_only, 120)
 }
 
 /* A driver that maps again what has a leaf gets an error. Only that part is zapped. */
-TEST_F_TIMEOUT(remap, mapped_twice, 120)
+TEST_F_TIMEOUT(remap, mapped_twice, MINUTES(2))
 {
 	const __u64 sizes[] = { SZ_2M, SZ_1G };
 	struct test_huge_iomap_zap again = { .bytes = SZ_4K };
@@ -221,7 +221,7 @@ static int do_cut(enum cut cut, char *page)
 	}
 }
 
-TEST_F_TIMEOUT(remap, cut_one_page, 120)
+TEST_F_TIMEOUT(remap, cut_one_page, MINUTES(2))
 {
 	static const __u64 at[] = { 0, SZ_4K, SZ_2M, 100 * SZ_2M + 7 * SZ_4K,
 				    SZ_1G - SZ_4K };
@@ -269,7 +269,7 @@ TEST_F_TIMEOUT(remap, cut_one_page, 120)
 	}
 }
 
-TEST_F_TIMEOUT(remap, write_after_mprotect, 120)
+TEST_F_TIMEOUT(remap, write_after_mprotect, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves before, after;
@@ -304,7 +304,7 @@ TEST_F_TIMEOUT(remap, write_after_mprotect, 120)
 }
 
 /* A leaf that cannot be accessed now is not lost either. */
-TEST_F_TIMEOUT(remap, cut_without_access, 120)
+TEST_F_TIMEOUT(remap, cut_without_access, MINUTES(2))
 {
 	char *va = self->area, *page = va + 3 * SZ_2M + SZ_4K;
 	__u32 v;
@@ -323,7 +323,7 @@ TEST_F_TIMEOUT(remap, cut_without_access, 120)
 	EXPECT_EQ(0, try_write(va, pattern(0)));
 }
 
-TEST_F_TIMEOUT(remap, move, 120)
+TEST_F_TIMEOUT(remap, move, MINUTES(2))
 {
 	char *va = self->area, *to = self->area + 2 * SZ_1G;
 	const __u64 b4 = SZ_1G / SZ_4K, b2 = SZ_1G / SZ_2M;
@@ -349,7 +349,7 @@ TEST_F_TIMEOUT(remap, move, 120)
 }
 
 /* A protection key on one page: no access to that page, all others as before */
-TEST_F_TIMEOUT(remap, cut_by_key, 120)
+TEST_F_TIMEOUT(remap, cut_by_key, MINUTES(2))
 {
 	char *va = self->area, *page = va + 7 * SZ_2M + SZ_4K;
 	int key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
@@ -378,7 +378,7 @@ TEST_F_TIMEOUT(remap, cut_by_key, 120)
 }
 
 /* mremap() that does not move: shrink works, what is refused changes nothing */
-TEST_F_TIMEOUT(remap, resize, 120)
+TEST_F_TIMEOUT(remap, resize, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves before, after;
@@ -403,7 +403,7 @@ TEST_F_TIMEOUT(remap, resize, 120)
 }
 
 /* Several calls of remap_pfn_range() make up one VMA. */
-TEST_F_TIMEOUT(remap, pieces, 120)
+TEST_F_TIMEOUT(remap, pieces, MINUTES(2))
 {
 	const __u64 bytes = SZ_1G + 3 * SZ_2M + SZ_4K;
 	const __u64 cuts[] = { 0, THI_CUT1, THI_CUT2, bytes };
@@ -432,7 +432,7 @@ TEST_F_TIMEOUT(remap, pieces, 120)
 	}
 }
 
-TEST_F_TIMEOUT(remap, fork_copies_leaves, 120)
+TEST_F_TIMEOUT(remap, fork_copies_leaves, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves parent, child;
@@ -470,7 +470,7 @@ TEST_F_TIMEOUT(remap, fork_copies_leaves, 120)
 }
 
 /* exit() frees the tables of a mapping in pieces. */
-TEST_F_TIMEOUT(remap, exit_frees, 120)
+TEST_F_TIMEOUT(remap, exit_frees, MINUTES(2))
 {
 	long tables[2] = {};
 
@@ -510,7 +510,7 @@ TEST_F_TIMEOUT(remap, exit_frees, 120)
 }
 
 /* To look at a mapping leaves it as it is. */
-TEST_F_TIMEOUT(remap, readers, 120)
+TEST_F_TIMEOUT(remap, readers, MINUTES(2))
 {
 	static const char * const files[] = { "/proc/self/smaps",
 		"/proc/self/smaps_rollup", "/proc/self/maps" };
@@ -553,7 +553,7 @@ TEST_F_TIMEOUT(remap, readers, 120)
 }
 
 /* A zapped range is gone, and stays gone. The rest is there. */
-TEST_F_TIMEOUT(remap, zap, 120)
+TEST_F_TIMEOUT(remap, zap, MINUTES(2))
 {
 	static const struct { __u64 at, bytes; } zaps[] = {
 		{ 0, SZ_4K }, { 9 * SZ_2M, SZ_2M }, { SZ_1G - SZ_4K, SZ_4K },
@@ -583,7 +583,7 @@ TEST_F_TIMEOUT(remap, zap, 120)
 }
 
 /* The same through the file, for all that have it mapped */
-TEST_F_TIMEOUT(remap, revoke, 120)
+TEST_F_TIMEOUT(remap, revoke, MINUTES(2))
 {
 	const __u64 from = 33 * SZ_2M + SZ_4K, to = from + 2 * SZ_2M;
 	struct test_huge_iomap_revoke revoke = {
@@ -609,7 +609,7 @@ TEST_F_TIMEOUT(remap, revoke, 120)
 }
 
 /* mmap() without an address */
-TEST_F_TIMEOUT(remap, placement, 120)
+TEST_F_TIMEOUT(remap, placement, MINUTES(2))
 {
 	static const struct { __u64 offset, bytes; } range[] = {
 		{ 0, 4 * SZ_1G }, { 0, 3 * SZ_2M }, { SZ_4K, SZ_1G + SZ_2M },
@@ -636,7 +636,7 @@ TEST_F_TIMEOUT(remap, placement, 120)
 	}
 }
 
-TEST_F_TIMEOUT(remap, placement_asked_for, 120)
+TEST_F_TIMEOUT(remap, placement_asked_for, MINUTES(2))
 {
 	char *hint = self->area + SZ_1M;
 	char *va;
@@ -663,7 +663,7 @@ TEST_F_TIMEOUT(remap, placement_asked_for, 120)
 }
 
 /* A hint above 47 bits asks for an address up there, also if it is not free. */
-TEST_F_TIMEOUT(remap, placement_high_hint, 120)
+TEST_F_TIMEOUT(remap, placement_high_hint, MINUTES(2))
 {
 	const bool la57 = file_has("/proc/cpuinfo", " la57");
 	const __u64 bytes = 2 * SZ_1G, high = 1ULL << 47;
@@ -696,7 +696,7 @@ TEST_F_TIMEOUT(remap, placement_high_hint, 120)
 }
 
 /* Where leaves fit, also for who may only read */
-TEST_F_TIMEOUT(remap, placement_flags, 120)
+TEST_F_TIMEOUT(remap, placement_flags, MINUTES(2))
 {
 	static const int flags[] = { MAP_SHARED, MAP_SHARED_VALIDATE };
 	const __u64 bytes = 2 * SZ_1G, block = self->max == THI_1G ? SZ_1G : SZ_2M;
@@ -718,7 +718,7 @@ TEST_F_TIMEOUT(remap, placement_flags, 120)
 }
 
 /* The padding that placement looks for does not count against RLIMIT_AS. */
-TEST_F_TIMEOUT(remap, placement_rlimit, 120)
+TEST_F_TIMEOUT(remap, placement_rlimit, MINUTES(2))
 {
 	struct rlimit old, lim;
 	long kib = -1;
@@ -741,7 +741,7 @@ TEST_F_TIMEOUT(remap, placement_rlimit, 120)
 }
 
 /* 1, 16, 256 and 1024 GiB: page tables do not grow with the pages. */
-TEST_F_TIMEOUT(remap, cost_of_leaves, 120)
+TEST_F_TIMEOUT(remap, cost_of_leaves, MINUTES(2))
 {
 	static const int gib[] = { 1, 16, 256, 1024 };
 

@@ -98,7 +98,7 @@ static void *hammer(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(splits, under_load, 300)
+TEST_F_TIMEOUT(splits, under_load, MINUTES(5))
 {
 	char *va = self->area;
 	struct hammer h[2];
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(splits, under_load, 300)
 }
 
 /* Each allocation of a split fails in turn: -ENOMEM, and nothing has changed. */
-TEST_F_TIMEOUT(splits, no_memory, 120)
+TEST_F_TIMEOUT(splits, no_memory, MINUTES(2))
 {
 	char *page = self->area + 100 * SZ_2M + 7 * SZ_4K;
 	int nth = open("/proc/self/fail-nth", O_RDWR);
@@ -178,7 +178,7 @@ TEST_F_TIMEOUT(splits, no_memory, 120)
 }
 
 /* The same where a part moves to a congruent address: the leaf cannot go whole. */
-TEST_F_TIMEOUT(splits, no_memory_to_move, 120)
+TEST_F_TIMEOUT(splits, no_memory_to_move, MINUTES(2))
 {
 	const __u64 off = 100 * SZ_2M + 7 * SZ_4K, bytes = 3 * SZ_2M;
 	char *from = self->area + off, *to = from + SZ_1G;
@@ -240,7 +240,7 @@ static bool told(int kmsg)
  * A part of a leaf is revoked and there is no memory to split it. The rest comes
  * back by a fault, or nothing brings it back, and then the kernel says so.
  */
-TEST_F_TIMEOUT(splits, lost_is_told, 120)
+TEST_F_TIMEOUT(splits, lost_is_told, MINUTES(2))
 {
 	const int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	const int nth = open("/proc/self/fail-nth", O_RDWR);
@@ -468,7 +468,7 @@ static int op_fork(struct model *m, __u64 first, __u64 nr)
 	return waitpid(pid, &status, 0) == pid ? status : errno;
 }
 
-TEST_F_TIMEOUT(splits, random, 600)
+TEST_F_TIMEOUT(splits, random, MINUTES(10))
 {
 	static const char * const names[] = { "map", "unmap", "protect", "dontfork",
 					      "move", "fork", "disable" };

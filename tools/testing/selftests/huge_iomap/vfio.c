@@ -94,7 +94,7 @@ static long touch(char *va, __u64 offset, __u64 bytes, bool write)
 }
 
 /* What has the BAR mapped when the device is opened decides; later, the device does. */
-TEST_F_TIMEOUT(vfio, alias, 120)
+TEST_F_TIMEOUT(vfio, alias, MINUTES(2))
 {
 	char *other = self->area + 2 * SZ_1G;
 	int wc = open(PCI_DEVICE "/resource2_wc", O_RDWR);
@@ -142,7 +142,7 @@ static long time_fault(struct vfio *fd, char *at, __u64 offset)
 }
 
 /* What others have reserved in a block does not slow the fault that maps it down. */
-TEST_F_TIMEOUT(vfio, many_reservations, 120)
+TEST_F_TIMEOUT(vfio, many_reservations, MINUTES(2))
 {
 	enum { NR = 10000 };
 	char *other = self->area + 2 * SZ_1G;
@@ -164,7 +164,7 @@ TEST_F_TIMEOUT(vfio, many_reservations, 120)
 }
 
 /* Faults install leaves at any time: the MTRRs stay while the device is open. */
-TEST_F_TIMEOUT(vfio, mtrr, 120)
+TEST_F_TIMEOUT(vfio, mtrr, MINUTES(2))
 {
 	const int want = watched_leaf() >= THI_2M ? EBUSY : 0;
 
@@ -190,7 +190,7 @@ static __u64 ideal_faults(const struct ideal *ideal)
 /* Faults besides those that are counted: the stack, the C library */
 #define SLACK	4
 
-TEST_F_TIMEOUT(vfio, plain_mmap, 300)
+TEST_F_TIMEOUT(vfio, plain_mmap, MINUTES(5))
 {
 	static const struct { __u64 offset, bytes; } range[] = {
 		{ 0, 4 * SZ_1G }, { 0, 16 * SZ_1G }, { SZ_1G, SZ_1G },
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(vfio, plain_mmap, 300)
 }
 
 /* Nothing but 4 KiB fits: a fault maps what there is of 2 MiB. */
-TEST_F_TIMEOUT(vfio, skewed, 120)
+TEST_F_TIMEOUT(vfio, skewed, MINUTES(2))
 {
 	char *va = self->area + SZ_4K;
 	struct user_leaves leaves;
@@ -246,7 +246,7 @@ TEST_F_TIMEOUT(vfio, skewed, 120)
 }
 
 /* Settings of transparent huge pages are not for devices. */
-TEST_F_TIMEOUT(vfio, thp_disabled, 120)
+TEST_F_TIMEOUT(vfio, thp_disabled, MINUTES(2))
 {
 	struct ideal ideal;
 	char *va;
@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(vfio, thp_disabled, 120)
 }
 
 /* At an address that is congruent the leaves are as large as with huge_fault(). */
-TEST_F_TIMEOUT(vfio, congruent, 120)
+TEST_F_TIMEOUT(vfio, congruent, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -274,7 +274,7 @@ TEST_F_TIMEOUT(vfio, congruent, 120)
 	ASSERT_EQ(0, munmap(va, SZ_1G));
 }
 
-TEST_F_TIMEOUT(vfio, madv_nohugepage, 120)
+TEST_F_TIMEOUT(vfio, madv_nohugepage, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -287,7 +287,7 @@ TEST_F_TIMEOUT(vfio, madv_nohugepage, 120)
 	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
 }
 
-TEST_F_TIMEOUT(vfio, limit, 120)
+TEST_F_TIMEOUT(vfio, limit, MINUTES(2))
 {
 	char *va = self->area;
 	struct user_leaves leaves;
@@ -303,7 +303,7 @@ TEST_F_TIMEOUT(vfio, limit, 120)
 }
 
 /* In the middle of a leaf there is a hole; the device's memory goes and comes back. */
-TEST_F_TIMEOUT(vfio, partial_and_refault, 120)
+TEST_F_TIMEOUT(vfio, partial_and_refault, MINUTES(2))
 {
 	const __u64 hole = 100 * SZ_2M + 3 * SZ_4K;
 	char *va = self->area;
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(vfio, partial_and_refault, 120)
 	EXPECT_EQ(SIGSEGV, try_read(va + hole, &v));
 }
 
-TEST_F_TIMEOUT(vfio, write_after_mprotect, 120)
+TEST_F_TIMEOUT(vfio, write_after_mprotect, MINUTES(2))
 {
 	static const __u64 skews[] = { 0, SZ_2M, SZ_4K };
 
@@ -382,7 +382,7 @@ static void *user(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(vfio, disable_under_load, 300)
+TEST_F_TIMEOUT(vfio, disable_under_load, MINUTES(5))
 {
 	struct sigaction sa = { .sa_handler = user_sigbus, .sa_flags = SA_NODEFER };
 	struct user u[2];
@@ -417,7 +417,7 @@ TEST_F_TIMEOUT(vfio, disable_under_load, 300)
 }
 
 /* Many threads fault on the same pages at a time. */
-TEST_F_TIMEOUT(vfio, faults_race, 300)
+TEST_F_TIMEOUT(vfio, faults_race, MINUTES(5))
 {
 	struct user u[4];
 	pthread_t t[4];
@@ -441,7 +441,7 @@ TEST_F_TIMEOUT(vfio, faults_race, 300)
 	}
 }
 
-TEST_F_TIMEOUT(vfio, fork_and_two_processes, 120)
+TEST_F_TIMEOUT(vfio, fork_and_two_processes, MINUTES(2))
 {
 	char *va = self->area, *own;
 	int status;
@@ -469,7 +469,7 @@ TEST_F_TIMEOUT(vfio, fork_and_two_processes, 120)
 	EXPECT_EQ(0, differ(va, 0, SZ_2M, SZ_1G));
 }
 
-TEST_F_TIMEOUT(vfio, reset, 120)
+TEST_F_TIMEOUT(vfio, reset, MINUTES(2))
 {
 	struct vfio_device_info info = { .argsz = sizeof(info) };
 	char *va = self->area;
@@ -484,7 +484,7 @@ TEST_F_TIMEOUT(vfio, reset, 120)
 	EXPECT_EQ(0, differ(va, 0, 0, SZ_1G));
 }
 
-TEST_F_TIMEOUT(vfio, refused, 120)
+TEST_F_TIMEOUT(vfio, refused, MINUTES(2))
 {
 	struct vfio_region_info info = {
 		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
@@ -504,7 +504,7 @@ TEST_F_TIMEOUT(vfio, refused, 120)
 }
 
 /* RAM, the BAR and RAM again in one DMA mapping: each page is unpinned, once. */
-TEST_F_TIMEOUT(vfio, dma, 120)
+TEST_F_TIMEOUT(vfio, dma, MINUTES(2))
 {
 	static const struct { __u64 ram, bar, skew; } layout[] = {
 		{ 0, 4 * SZ_1G, 0 }, { SZ_2M, SZ_1G, 0 }, { SZ_1M, SZ_1G, SZ_4K },

@@ -216,7 +216,7 @@ do {										\
 } while (0)
 
 /* Blocks of each order, whole and with their first page missing */
-TEST_F_TIMEOUT(vmap, orders, 120)
+TEST_F_TIMEOUT(vmap, orders, MINUTES(2))
 {
 	static const unsigned int orders[] = { 0, 4, 8, 9, 10 };
 
@@ -255,7 +255,7 @@ TEST_F_TIMEOUT(vmap, orders, 120)
 }
 
 /* One entry of a block is another page, or two have changed places. */
-TEST_F_TIMEOUT(vmap, one_page_is_another, 120)
+TEST_F_TIMEOUT(vmap, one_page_is_another, MINUTES(2))
 {
 	for (int compound = 0; compound <= variant->folios; compound++) {
 		int b = alloc_pages(self->fd, 9, 3, compound);
@@ -285,7 +285,7 @@ TEST_F_TIMEOUT(vmap, one_page_is_another, 120)
 }
 
 /* Folios of all sizes and single pages, one behind the other */
-TEST_F_TIMEOUT(vmap, mixed, 120)
+TEST_F_TIMEOUT(vmap, mixed, MINUTES(2))
 {
 	int b9 = alloc_pages(self->fd, 9, 4, variant->folios);
 	int b10 = alloc_pages(self->fd, 10, 2, false);
@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(vmap, mixed, 120)
 	check_map(variant->how, p, 7, 4);
 }
 
-TEST_F_TIMEOUT(vmap, limit, 120)
+TEST_F_TIMEOUT(vmap, limit, MINUTES(2))
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -324,7 +324,7 @@ TEST_F_TIMEOUT(vmap, limit, 120)
 }
 
 /* A 1 GiB page of hugetlbfs, and part of it */
-TEST_F_TIMEOUT(vmap, hugetlb_1g, 120)
+TEST_F_TIMEOUT(vmap, hugetlb_1g, MINUTES(2))
 {
 	char *mem = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (30 << MAP_HUGE_SHIFT),
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(vmap, hugetlb_1g, 120)
 }
 
 /* What is unmapped is gone, and nothing else is. */
-TEST_F_TIMEOUT(vmap, partial_vunmap, 120)
+TEST_F_TIMEOUT(vmap, partial_vunmap, MINUTES(2))
 {
 	static const struct { __u64 first, nr; } cuts[] = {
 		{ 5, 1 }, { 0, 1 }, { 511, 1 }, { 511, 2 }, { 0, 512 }, { 100, 900 },
@@ -393,7 +393,7 @@ TEST_F_TIMEOUT(vmap, partial_vunmap, 120)
 	}
 }
 
-TEST_F_TIMEOUT(vmap, set_memory, 120)
+TEST_F_TIMEOUT(vmap, set_memory, MINUTES(2))
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -420,7 +420,7 @@ TEST_F_TIMEOUT(vmap, set_memory, 120)
 }
 
 /* What is mapped read-only is, in leaves of all sizes. */
-TEST_F_TIMEOUT(vmap, read_only, 120)
+TEST_F_TIMEOUT(vmap, read_only, MINUTES(2))
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 3, 2045, 1);
@@ -476,7 +476,7 @@ static bool read_kcore(__u64 va, void *buf, size_t bytes)
 }
 
 /* Who reads an area: copy_to_user(), mmap() of it, /proc/kcore, /proc/vmallocinfo */
-TEST_F_TIMEOUT(vmap, readers, 120)
+TEST_F_TIMEOUT(vmap, readers, MINUTES(2))
 {
 	const size_t bytes = 4096 * SZ_4K;
 	char *copy = malloc(bytes), *mapped, name[64];
@@ -568,7 +568,7 @@ static void *watch_kcore(void *arg)
  * what was there before, and nobody may be in them. Leaves and pages in turn, at the
  * same address.
  */
-TEST_F_TIMEOUT(vmap, seen_when_mapped, 120)
+TEST_F_TIMEOUT(vmap, seen_when_mapped, MINUTES(2))
 {
 	enum { NR = 64 * BLOCK };
 	int b = alloc_pages(self->fd, 9, NR / BLOCK, variant->folios), same = 0;
@@ -627,7 +627,7 @@ TEST_F_TIMEOUT(vmap, seen_when_mapped, 120)
 }
 
 /* A leaf is not installed where the MTRRs differ within it. */
-TEST_F_TIMEOUT(vmap, mtrr, 120)
+TEST_F_TIMEOUT(vmap, mtrr, MINUTES(2))
 {
 	int b = alloc_pages(self->fd, 10, 2, variant->folios);
 	struct test_huge_vmap_piece p = piece(b, 0, 2048, 1);
@@ -683,7 +683,7 @@ static struct test_huge_vmap_piece random_piece(__u32 block)
 }
 
 /* Random arrays; neither areas nor page tables nor memory are lost. */
-TEST_F_TIMEOUT(vmap, random, 900)
+TEST_F_TIMEOUT(vmap, random, MINUTES(15))
 {
 	static const unsigned int orders[] = { 0, 4, 9, 9, 10, 10 };
 	const bool debug = !access("/sys/kernel/debug/fail_page_alloc", F_OK);
@@ -735,7 +735,7 @@ TEST_F_TIMEOUT(vmap, random, 900)
 }
 
 /* Each allocation of a mapping fails in turn: nothing is mapped, or all. */
-TEST_F_TIMEOUT(vmap, no_memory, 300)
+TEST_F_TIMEOUT(vmap, no_memory, MINUTES(5))
 {
 	int b = alloc_pages(self->fd, 9, 4, variant->folios), err, left, n;
 	int nth = open("/proc/self/fail-nth", O_RDWR);
@@ -794,7 +794,7 @@ FIXTURE_TEARDOWN(vmap_pfn)
 }
 
 /* PUD, PMD and PTE leaves from pfns of a BAR */
-TEST_F_TIMEOUT(vmap_pfn, bar, 120)
+TEST_F_TIMEOUT(vmap_pfn, bar, MINUTES(2))
 {
 	struct test_huge_vmap_piece p[3];
 	struct test_huge_vmap_leaves l;
@@ -829,7 +829,7 @@ TEST_F_TIMEOUT(vmap_pfn, bar, 120)
 }
 
 /* The MTRRs may not change under the leaves. */
-TEST_F_TIMEOUT(vmap_pfn, mtrr, 120)
+TEST_F_TIMEOUT(vmap_pfn, mtrr, MINUTES(2))
 {
 	struct test_huge_vmap_piece p[2] = {
 		piece(THV_PFN, self->bar, 1024, 1), piece(THV_PFN, self->bar + 2049, 1024, 1),
@@ -852,7 +852,7 @@ TEST_F_TIMEOUT(vmap_pfn, mtrr, 120)
 }
 
 /* One page is cut out of a 1 GiB leaf. */
-TEST_F_TIMEOUT(vmap_pfn, cut_1g, 120)
+TEST_F_TIMEOUT(vmap_pfn, cut_1g, MINUTES(2))
 {
 	struct test_huge_vmap_piece p = piece(THV_PFN, self->bar, PAGES_1G, 1);
 	struct test_huge_vmap_leaves l;
@@ -933,7 +933,7 @@ FIXTURE_TEARDOWN(at_once)
  * One page of a leaf is unmapped, while another one is unmapped or made read-only:
  * just that has happened then.
  */
-TEST_F_TIMEOUT(at_once, vunmap, 300)
+TEST_F_TIMEOUT(at_once, vunmap, MINUTES(5))
 {
 	const int rounds = variant->nr == BLOCK ? 400 : 60;
 	const struct test_huge_vmap_piece piece_of_bar =
@@ -1054,7 +1054,7 @@ FIXTURE_TEARDOWN(user_pages)
 }
 
 /* The kernel sees the pages in the order of the process, not of the folio. */
-TEST_F_TIMEOUT(user_pages, vmap, 120)
+TEST_F_TIMEOUT(user_pages, vmap, MINUTES(2))
 {
 	static const __u32 hows[] = { THV_VMAP, THV_VM_MAP_RAM };
 	struct test_huge_vmap_pin pin = {
@@ -1083,7 +1083,7 @@ TEST_F_TIMEOUT(user_pages, vmap, 120)
 }
 
 /* A submission queue of 2 MiB in that memory: each entry is the one that was written. */
-TEST_F_TIMEOUT(user_pages, io_uring, 120)
+TEST_F_TIMEOUT(user_pages, io_uring, MINUTES(2))
 {
 	enum { ENTRIES = SZ_2M / sizeof(struct io_uring_sqe) };
 	struct io_uring_sqe *sqes = (struct io_uring_sqe *)self->mem;

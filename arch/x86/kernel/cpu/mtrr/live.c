@@ -60,9 +60,9 @@ static DEFINE_SPINLOCK(live_lock);
  * @max_shift: the largest leaf that the caller, or a fault, may make in it
  * @caller: the code that maps it into the kernel; NULL: current maps it
  *
- * Nothing is added if no leaf fits, if the MTRRs cannot change, or if all of the
- * range is RAM, whose types do not change at run time. To be called before
- * mtrr_type_lookup() is asked for parts of the range.
+ * Nothing is added if no leaf fits, if the MTRRs cannot change, or if a user maps
+ * RAM, whose types do not change at run time. To be called before mtrr_type_lookup()
+ * is asked for parts of the range.
  *
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
@@ -76,8 +76,8 @@ int pfnmap_watch(struct pfnmap_watch **list, unsigned long pfn, unsigned long si
 					 arch_vmap_pud_supported(PAGE_KERNEL));
 	if (mtrr_if != &generic_mtrr_ops ||
 	    huge_iomap_congruent_shift(PFN_PHYS(pfn), size, max_shift) == PAGE_SHIFT ||
-	    region_intersects(PFN_PHYS(pfn), size, IORESOURCE_SYSTEM_RAM,
-			      IORES_DESC_NONE) == REGION_INTERSECTS)
+	    (!caller && region_intersects(PFN_PHYS(pfn), size, IORESOURCE_SYSTEM_RAM,
+					  IORES_DESC_NONE) == REGION_INTERSECTS))
 		return 0;
 	live = kzalloc_obj(*live, GFP_KERNEL_ACCOUNT);
 	if (!live)
@@ -86,8 +86,10 @@ int pfnmap_watch(struct pfnmap_watch **list, unsigned long pfn, unsigned long si
 	live->last = pfn + PHYS_PFN(size - 1);
 	live->max_shift = max_shift;
 	live->caller = caller;
-	live->pid = task_pid_nr(current);
-	get_task_comm(live->comm, current);
+	if (!caller) {
+		live->pid = task_pid_nr(current);
+		get_task_comm(live->comm, current);
+	}
 	live->next = *list;
 	*list = live;
 
