@@ -2,8 +2,9 @@
 # Thin: each target calls scripts that do one job. See README.md.
 
 export LINUX_TARBALL ACCEL BAR JOBS T
+K ?= 6.12
 
-.PHONY: help demo test test-full test-debug upstream selfcheck bench check check-bisect tree kernel export shell apply cc clean
+.PHONY: help demo test test-full test-debug upstream selfcheck stable bench check check-bisect tree kernel export shell apply cc clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -12,6 +13,7 @@ help:
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
+	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
 	@echo "make check-bisect build and boot after each patch"
@@ -57,6 +59,10 @@ upstream: tree
 selfcheck: tree
 	@scripts/selfcheck
 	@scripts/mtrr-default
+
+stable:
+	@scripts/deps
+	@scripts/stable $(K)
 
 bench: tree
 	@scripts/kernel series

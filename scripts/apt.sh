@@ -15,11 +15,13 @@ apt_private() {
 		-o Acquire::Retries=3 "$@"
 }
 
-# The mirrors that this machine uses, as its own apt knows them.
+# apt_mirrors SUITE: the mirrors that this machine uses for it, as its own apt knows them.
 apt_mirrors() {
+	local sort=-v
+	case $1 in *-security) sort=-e ;; esac
 	# shellcheck disable=SC2016 # apt expands it
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
-		grep -v security | sort -u
+		grep "$sort" security | sort -u
 }
 
 # apt_find TYPE PACKAGE SUITE...: make the private apt look at the first suite that
@@ -34,12 +36,12 @@ apt_find() {
 	mkdir -p "$APT_DIR"/{etc/{apt.conf.d,preferences.d,sources.list.d,none},state/lists/partial,cache/archives/partial}
 	: >"$APT_DIR/status"
 	for suite; do
-		for uri in $(apt_mirrors); do
+		for uri in $(apt_mirrors "$suite"); do
 			echo "$type [signed-by=$keyring] $uri $suite main" >"$APT_DIR/etc/sources.list"
 			say "looking for $package in $suite (10 seconds)"
 			apt_private apt-get update >"$APT_DIR/update.log" 2>&1 || continue
 			! grep -q '^[EW]:' "$APT_DIR/update.log" || continue
-			apt_private apt-cache "$show" "$package" 2>/dev/null | grep -q . || continue
+			apt_private apt-cache "$show" "$package" 2>/dev/null | grep . >/dev/null || continue
 			return
 		done
 	done

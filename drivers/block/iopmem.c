@@ -219,7 +219,8 @@ static long iopmem_direct_access(struct dax_device *dax, pgoff_t pgoff, long nr_
 	struct iopmem *iop = dax_get_private(dax);
 	const u64 offset = PFN_PHYS(pgoff);
 
-	if (!device_works(iop))
+	/* kill_dax() may have come after the core's look. */
+	if (!iop || !device_works(iop))
 		return -EIO;
 	if (kaddr)
 		*kaddr = iop->addr + offset;
@@ -232,6 +233,8 @@ static int iopmem_zero_page_range(struct dax_device *dax, pgoff_t pgoff, size_t 
 {
 	struct iopmem *iop = dax_get_private(dax);
 
+	if (!iop)
+		return -EIO;
 	memset(iop->addr + PFN_PHYS(pgoff), 0, PFN_PHYS(nr_pages));
 	return device_sync(iop) ? 0 : -EIO;
 }

@@ -233,7 +233,7 @@ TEST_F_TIMEOUT(alias, pairs, MINUTES(2))
 }
 
 /* Neither of two types is the right one for both. */
-TEST_F(alias, two_types)
+TEST_F_TIMEOUT(alias, two_types, MINUTES(2))
 {
 	const struct env env = { self->fd, self->file, self->start, self->area };
 	struct mapping uc, wc, both, next;
@@ -258,7 +258,7 @@ TEST_F(alias, two_types)
 }
 
 /* The type of RAM pages is that of set_memory_*(), whatever /dev/mem asks for. */
-TEST_F(alias, ram)
+TEST_F_TIMEOUT(alias, ram, MINUTES(2))
 {
 	static const int what[] = { THI_SET_WC, THI_SET_UC };
 	static const int types[] = { WC, UCM };
@@ -324,7 +324,7 @@ static __u64 start_of_ram(void)
 }
 
 /* A mapping from the first MiB into RAM has the type of the RAM. */
-TEST_F(alias, first_mib)
+TEST_F_TIMEOUT(alias, first_mib, MINUTES(2))
 {
 	void *p;
 
@@ -341,7 +341,7 @@ TEST_F(alias, first_mib)
  * What is next to RAM has the type of the RAM in a mapping of both, WB, unless it is
  * mapped with another one.
  */
-TEST_F(alias, ram_and_reserved)
+TEST_F_TIMEOUT(alias, ram_and_reserved, MINUTES(2))
 {
 	char *other = self->area + SZ_1G;
 	const __u64 end = end_of_ram();
@@ -377,7 +377,7 @@ TEST_F(alias, ram_and_reserved)
 }
 
 /* The same if RAM begins after something else. */
-TEST_F(alias, reserved_and_ram)
+TEST_F_TIMEOUT(alias, reserved_and_ram, MINUTES(2))
 {
 	const __u64 start = start_of_ram();
 	void *p;
@@ -398,7 +398,7 @@ TEST_F(alias, reserved_and_ram)
  * counts what vm_insert_page() maps. It does not count what /dev/mem and
  * remap_pfn_range() map.
  */
-TEST_F(alias, ram_mapped_first)
+TEST_F_TIMEOUT(alias, ram_mapped_first, MINUTES(2))
 {
 	static const int what[] = { THI_SET_UC, THI_SET_WC };
 	struct test_huge_iomap_ram ram = {};
@@ -437,7 +437,7 @@ TEST_F(alias, ram_mapped_first)
 }
 
 /* The ISA range is WB in the page tables: the fixed MTRRs have its types. */
-TEST_F(alias, isa)
+TEST_F_TIMEOUT(alias, isa, MINUTES(2))
 {
 	for (int sync = 0; sync < 2; sync++) {
 		void *p = mmap(self->area, 32 * SZ_4K, PROT_READ, MAP_SHARED | MAP_FIXED,
@@ -582,7 +582,7 @@ TEST_F_TIMEOUT(alias, random, MINUTES(2))
 }
 
 /* Without PAT, each gets what it asks for, WC being UC-: the MTRRs rule. */
-TEST_F(alias, nopat)
+TEST_F_TIMEOUT(alias, nopat, MINUTES(2))
 {
 	/* The PAT is as after reset: index 1 is WT. */
 	static const int types[NR_TYPES] = { UC, UCM, UCM, WC, WB };
@@ -609,7 +609,7 @@ TEST_F(alias, nopat)
 }
 
 /* A frame buffer driver maps all of the BAR, and adds an MTRR for some of it. */
-TEST_F(alias, nopat_frame_buffer)
+TEST_F_TIMEOUT(alias, nopat_frame_buffer, MINUTES(2))
 {
 	const struct env env = { self->fd, self->file, self->start, self->area };
 	const __u64 sizes[] = { SZ_4K, SZ_1M, SZ_2M, SZ_1G };

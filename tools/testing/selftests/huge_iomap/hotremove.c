@@ -104,7 +104,7 @@ static int accessible(char *va)
 	return n;
 }
 
-TEST_F(hotremove, mappings_go)
+TEST_F_TIMEOUT(hotremove, mappings_go, MINUTES(2))
 {
 	char *va = self->area, *moved = va + 2 * SZ_1G;
 	int fds[2], status, fd;
@@ -170,7 +170,7 @@ TEST_F(hotremove, mappings_go)
 }
 
 /* The files of a device that is still there lose nothing. */
-TEST_F(hotremove, close_is_no_removal)
+TEST_F_TIMEOUT(hotremove, close_is_no_removal, MINUTES(2))
 {
 	char *va = self->area, *other = va + 2 * SZ_1G;
 	__u64 base;

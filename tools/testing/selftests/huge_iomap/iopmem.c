@@ -249,7 +249,7 @@ static int make_file(const char *name, size_t bytes)
 	return fd;
 }
 
-TEST_F(iopmem, parameters)
+TEST_F_TIMEOUT(iopmem, parameters, MINUTES(2))
 {
 	__u64 start, size;
 	char line[64];
@@ -271,7 +271,7 @@ TEST_F(iopmem, parameters)
 }
 
 /* By new_id, with nothing that names the device */
-TEST_F(iopmem, new_id)
+TEST_F_TIMEOUT(iopmem, new_id, MINUTES(2))
 {
 	char path[96];
 
@@ -284,7 +284,7 @@ TEST_F(iopmem, new_id)
 	EXPECT_EQ(0, access(path, F_OK));
 }
 
-TEST_F(iopmem, types)
+TEST_F_TIMEOUT(iopmem, types, MINUTES(2))
 {
 	for (int wc = 0; wc < 2; wc++) {
 		ASSERT_EQ(0, write_file(PARAM("wc"), wc ? "1" : "0"));
@@ -974,7 +974,7 @@ TEST_F_TIMEOUT(iopmem, p2pmem_again, MINUTES(2))
 }
 
 /* The driver goes while files are open and mapped. */
-TEST_F(iopmem, character_unbind)
+TEST_F_TIMEOUT(iopmem, character_unbind, MINUTES(2))
 {
 	__u32 value;
 	char *p;

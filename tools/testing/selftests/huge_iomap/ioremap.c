@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(ioremap, leaves, MINUTES(10))
 }
 
 /* Ranges that do not begin or end on a page boundary */
-TEST_F(ioremap, sub_page)
+TEST_F_TIMEOUT(ioremap, sub_page, MINUTES(2))
 {
 	static const struct { __u64 offset, bytes; } ranges[] = {
 		{ 0x104, 8 },
@@ -505,7 +505,7 @@ TEST_F_TIMEOUT(bar, alloc_failure, MINUTES(2))
 }
 
 /* User space sees what the kernel wrote, through the BAR's file in sysfs. */
-TEST_F(bar, user_mapping)
+TEST_F_TIMEOUT(bar, user_mapping, MINUTES(2))
 {
 	static const __u64 at[] = { SZ_1M, SZ_2M - 4, SZ_2M, SZ_1G, 2 * SZ_1G };
 	struct test_huge_iomap_map map;
@@ -540,7 +540,7 @@ TEST_F(bar, user_mapping)
 }
 
 /* /proc/vmallocinfo names the area, its physical address and its leaves. */
-TEST_F(bar, vmallocinfo)
+TEST_F_TIMEOUT(bar, vmallocinfo, MINUTES(2))
 {
 	struct test_huge_iomap_leaves leaves;
 	struct test_huge_iomap_map map;
@@ -582,13 +582,13 @@ TEST_F(bar, vmallocinfo)
 }
 
 /* No length, and ranges that wrap around, are refused. */
-TEST_F(bar, bad_ranges)
+TEST_F_TIMEOUT(bar, bad_ranges, MINUTES(2))
 {
 	EXPECT_EQ(0, ioctl(self->fd, THI_BAD_RANGES)) TH_LOG("%s", strerror(errno));
 }
 
 /* The driver's own checks: nothing outside of the BAR gets mapped. */
-TEST_F(bar, driver_checks)
+TEST_F_TIMEOUT(bar, driver_checks, MINUTES(2))
 {
 	struct test_huge_iomap_unmap unmap = { .handle = 12345 };
 	struct test_huge_iomap_map map;

@@ -127,7 +127,7 @@ static const struct { __u64 offset, bytes; } ranges[] = {
 	{ SZ_1G - SZ_2M, SZ_1G + 2 * SZ_2M }, { SZ_128M - SZ_2M, 2 * SZ_2M },
 };
 
-TEST_F(memremap, types)
+TEST_F_TIMEOUT(memremap, types, MINUTES(2))
 {
 	static const __u64 flags[] = { 0, TMR_WB, TMR_WT, TMR_WC };
 
@@ -158,7 +158,7 @@ TEST_F(memremap, types)
 }
 
 /* All of a large BAR, by a handful of leaves */
-TEST_F(memremap, large)
+TEST_F_TIMEOUT(memremap, large, MINUTES(2))
 {
 	ASSERT_EQ(0, map(self->dev, TMR_GENERIC, TMR_WC, 0, 8 * SZ_1G));
 	EXPECT_TRUE(is_mapped(self->dev, 0, 8 * SZ_1G, index_of(self->pat, TMR_WC),
@@ -167,7 +167,7 @@ TEST_F(memremap, large)
 	EXPECT_TRUE(is_gone(self->dev, 8 * SZ_1G));
 }
 
-TEST_F(memremap, refused)
+TEST_F_TIMEOUT(memremap, refused, MINUTES(2))
 {
 	static const __u64 flags[] = { 3, 5, 6, 7, 8, 16, 12, 32, 1ULL << 40, -1ULL };
 
@@ -188,7 +188,7 @@ TEST_F(memremap, refused)
 }
 
 /* Who has mapped a part of it with another type */
-TEST_F(memremap, conflict)
+TEST_F_TIMEOUT(memremap, conflict, MINUTES(2))
 {
 	static const int hows[] = { THI_IOREMAP, THI_IOREMAP_UC, THI_IOREMAP_WT };
 	struct test_huge_iomap_leaves leaves;
@@ -223,7 +223,7 @@ TEST_F(memremap, conflict)
 }
 
 /* Pages of neighbours: any spacing of whole sub-sections will do, in any section. */
-TEST_F(memremap, neighbours)
+TEST_F_TIMEOUT(memremap, neighbours, MINUTES(2))
 {
 	static const __u64 gaps[] = { 0, SZ_2M, 62 * SZ_2M, 63 * SZ_2M, 64 * SZ_2M };
 	const int other = open("/dev/test_memremap", O_RDWR);
@@ -259,7 +259,7 @@ TEST_F(memremap, neighbours)
 }
 
 /* Large folios, and struct pages in the BAR itself */
-TEST_F(memremap, vmemmap)
+TEST_F_TIMEOUT(memremap, vmemmap, MINUTES(2))
 {
 	for (int i = 0; i < 2; i++) {
 		struct test_memremap_map req = {
@@ -275,7 +275,7 @@ TEST_F(memremap, vmemmap)
 	}
 }
 
-TEST_F(memremap, altmap)
+TEST_F_TIMEOUT(memremap, altmap, MINUTES(2))
 {
 	struct test_memremap_map req = {
 		.type = TMR_GENERIC, .flags = TMR_WC, .offset = 0, .bytes = SZ_1G,
@@ -302,7 +302,7 @@ TEST_F(memremap, altmap)
 }
 
 /* By page_address() and kmap_local_page(), against another mapping of the BAR */
-TEST_F(memremap, contents)
+TEST_F_TIMEOUT(memremap, contents, MINUTES(2))
 {
 	static const __u64 at[] = { 0, SZ_4K - 4, SZ_2M, 5 * SZ_2M + 0x123c, SZ_128M - 4 };
 
@@ -377,7 +377,7 @@ TEST_F_TIMEOUT(memremap, mtrr_before, MINUTES(2))
 }
 
 /* p2p memory is mapped to user space as it is in the kernel. */
-TEST_F(memremap, p2pmem)
+TEST_F_TIMEOUT(memremap, p2pmem, MINUTES(2))
 {
 	for (int wc = 0; wc < 2; wc++) {
 		const int want = wc ? index_of(self->pat, TMR_WC) : THI_UC_MINUS;
@@ -429,7 +429,7 @@ TEST_F(memremap, p2pmem)
 }
 
 /* Memory that is mapped write-combining already stays so, in user space too. */
-TEST_F(memremap, p2pmem_shared)
+TEST_F_TIMEOUT(memremap, p2pmem_shared, MINUTES(2))
 {
 	struct test_memremap_p2pmem req = { .bar = 2, .bytes = 4 * SZ_2M };
 	struct test_huge_iomap_user user = { .bytes = SZ_4K };
@@ -474,7 +474,7 @@ static int messages(const char *word)
 }
 
 /* A BAR that is not prefetchable, and bad ranges */
-TEST_F(memremap, p2pmem_refused)
+TEST_F_TIMEOUT(memremap, p2pmem_refused, MINUTES(2))
 {
 	static const struct test_memremap_p2pmem bad[] = {
 		{ .bar = 0, .wc = 1 },

@@ -90,7 +90,7 @@ static bool only_in(int fd, __u32 handle, const struct range *r, bool ro)
 }
 
 /* The type is that of the whole mapping: it is not changed, in part or as a whole. */
-TEST_F(parts, type)
+TEST_F_TIMEOUT(parts, type, MINUTES(2))
 {
 	const struct range all = { 0, MAPPED / SZ_4K };
 
@@ -117,7 +117,7 @@ TEST_F(parts, type)
 	}
 }
 
-TEST_F(parts, read_only)
+TEST_F_TIMEOUT(parts, read_only, MINUTES(2))
 {
 	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
 		const struct range *r = &ranges[i];
@@ -133,13 +133,13 @@ TEST_F(parts, read_only)
 	}
 }
 
-TEST_F(parts, vmalloc)
+TEST_F_TIMEOUT(parts, vmalloc, MINUTES(2))
 {
 	EXPECT_EQ(0, ioctl(self->fd, THI_VMALLOC)) TH_LOG("%s", strerror(errno));
 }
 
 /* Unmapping of a part takes no neighbour with it. */
-TEST_F(parts, unmap)
+TEST_F_TIMEOUT(parts, unmap, MINUTES(2))
 {
 	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
 		const struct range *r = &ranges[i];
@@ -202,7 +202,7 @@ static long counted_pages(__u64 phys)
 }
 
 /* What is not mapped any more is not counted. */
-TEST_F(parts, vmallocinfo)
+TEST_F_TIMEOUT(parts, vmallocinfo, MINUTES(2))
 {
 	long left = MAPPED / SZ_4K;
 
@@ -218,7 +218,7 @@ TEST_F(parts, vmallocinfo)
 }
 
 /* iounmap() takes any address in the mapping, and unmaps all of it. */
-TEST_F(parts, iounmap_inside)
+TEST_F_TIMEOUT(parts, iounmap_inside, MINUTES(2))
 {
 	static const __u32 pages[] = { 1, SZ_2M / SZ_4K, MAPPED / SZ_4K - 1 };
 	struct test_huge_iomap_map map;
@@ -389,7 +389,7 @@ TEST_F_TIMEOUT(ram, no_memory, MINUTES(5))
  * The same in the direct map, over the end of a block of 2 MiB: the first one can be
  * split, the second one cannot.
  */
-TEST_F(ram, no_memory_direct)
+TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
 {
 	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
 	int failed = 0;

@@ -34,7 +34,7 @@ FIXTURE_TEARDOWN(limit)
 	write_file(LIMIT, self->saved);
 }
 
-TEST_F(limit, mode)
+TEST_F_TIMEOUT(limit, mode, MINUTES(2))
 {
 	struct stat st;
 
@@ -43,12 +43,12 @@ TEST_F(limit, mode)
 	EXPECT_EQ(0, st.st_uid);
 }
 
-TEST_F(limit, default_value)
+TEST_F_TIMEOUT(limit, default_value, MINUTES(2))
 {
 	EXPECT_STREQ(self->disabled ? "4K" : "1G", self->saved);
 }
 
-TEST_F(limit, not_root)
+TEST_F_TIMEOUT(limit, not_root, MINUTES(2))
 {
 	int status;
 	pid_t pid = fork();
@@ -64,7 +64,7 @@ TEST_F(limit, not_root)
 	EXPECT_EQ(0, status);
 }
 
-TEST_F(limit, wrong_input)
+TEST_F_TIMEOUT(limit, wrong_input, MINUTES(2))
 {
 	static const char * const wrong[] = {
 		"", "\n", " ", "0", "1", "4096", "4k", "2m", "1g", "3M", "4M", "64K",
@@ -86,7 +86,7 @@ TEST_F(limit, wrong_input)
 	}
 }
 
-TEST_F(limit, read_back)
+TEST_F_TIMEOUT(limit, read_back, MINUTES(2))
 {
 	char text[16], now[16];
 
@@ -104,7 +104,7 @@ TEST_F(limit, read_back)
 }
 
 /* Each limit gives leaves up to its size, and live mappings stay as they are. */
-TEST_F(limit, bounds_new_mappings)
+TEST_F_TIMEOUT(limit, bounds_new_mappings, MINUTES(2))
 {
 	struct test_huge_iomap_map map[THI_NR_LEAF];
 	struct test_huge_iomap_leaves before[THI_NR_LEAF], now;

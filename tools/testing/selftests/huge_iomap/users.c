@@ -175,7 +175,7 @@ static bool core_phdr(int fd, const void *va, struct elf64_phdr *p)
 }
 
 /* A core dump names the mapping, has nothing of it, and leaves it alone. */
-TEST_F(users, core_dump)
+TEST_F_TIMEOUT(users, core_dump, MINUTES(2))
 {
 	static const char script[] = "#!/bin/sh\ncat >" CORE
 		"\ncat /proc/$1/status >" CORE_STATUS "\n";
@@ -257,7 +257,7 @@ TEST_F(users, core_dump)
 }
 
 /* What pins pages cannot have these, wherever they lie. What copies can. */
-TEST_F(users, io_uring)
+TEST_F_TIMEOUT(users, io_uring, MINUTES(2))
 {
 	const struct { __u64 offset, bytes; } range[] = {
 		{ 0, SZ_4K }, { SZ_2M - SZ_4K, 2 * SZ_4K }, { 0, SZ_2M },
@@ -393,7 +393,7 @@ static int congruent_leaf(__u64 va, __u64 pa, int max)
 }
 
 /* They place nothing for leaves. What is mapped at an address that fits gets them. */
-TEST_F(users, calls_of_32_bits)
+TEST_F_TIMEOUT(users, calls_of_32_bits, MINUTES(2))
 {
 	const __u64 bytes = self->bytes, page = SZ_2M + 5 * SZ_4K;
 	const __u32 prot = PROT_READ | PROT_WRITE, base = self->base / SZ_4K;
@@ -464,7 +464,7 @@ TEST_F(users, calls_of_32_bits)
 }
 
 /* A program of 32 bits, whose address space ends at 4 GiB */
-TEST_F(users, program_of_32_bits)
+TEST_F_TIMEOUT(users, program_of_32_bits, MINUTES(2))
 {
 	char base[24], big[24], *va = self->area;
 	long wrong = 0;
@@ -519,7 +519,7 @@ static bool line_of(const char *path, const void *va, char *buf, size_t len)
 	return found;
 }
 
-TEST_F(users, numa)
+TEST_F_TIMEOUT(users, numa, MINUTES(2))
 {
 	const __u64 pages[] = { 0, SZ_2M + SZ_4K, self->big - SZ_4K, self->big,
 				self->big + SZ_2M };
@@ -693,7 +693,7 @@ static struct report *new_report(void)
 }
 
 /* Page tables are charged to the cgroup: none for leaves, those of a split. */
-TEST_F(users, memcg_charge)
+TEST_F_TIMEOUT(users, memcg_charge, MINUTES(2))
 {
 	struct report *r = new_report();
 	struct ideal ideal;
@@ -785,7 +785,7 @@ static int cut_until_full(int fd, __u64 base, __u64 bytes, const char *cgroup,
 }
 
 /* Without memory, a cut fails with -ENOMEM, and each page is as it was. */
-TEST_F(users, memcg_full)
+TEST_F_TIMEOUT(users, memcg_full, MINUTES(2))
 {
 	const int nr = self->big / SZ_2M;
 	struct report *r = new_report();
@@ -847,7 +847,7 @@ TEST_F(users, memcg_full)
 }
 
 /* One that is killed while it splits a leaf leaves nothing behind. */
-TEST_F(users, memcg_kill)
+TEST_F_TIMEOUT(users, memcg_kill, MINUTES(2))
 {
 	const int nr = self->big / SZ_2M;
 	struct report *r = new_report();

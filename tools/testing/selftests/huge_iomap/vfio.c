@@ -545,4 +545,56 @@ TEST_F_TIMEOUT(vfio, dma, MINUTES(2))
 	}
 }
 
+/* Leaves are no larger than the MTRRs allow. */
+FIXTURE(vfio_type) {
+	__u64 mtrr;		/* its base, or 0 */
+};
+
+FIXTURE_SETUP(vfio_type)
+{
+	__u64 base = bar_start() + SZ_1G + SZ_1G / 2;
+	int err;
+
+	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
+		SKIP(return, "no vfio-pci: CONFIG_VFIO_PCI is not set");
+	err = set_mtrr(base, SZ_2M, "write-combining");
+	if (err)
+		SKIP(return, "no MTRR to set: %s", strerror(err));
+	self->mtrr = base;
+	ASSERT_EQ(0, bind_to("vfio-pci"));
+}
+
+FIXTURE_TEARDOWN(vfio_type)
+{
+	if (!self->mtrr)
+		return;
+	clear_mtrr(self->mtrr);
+	bind_to("\n");
+}
+
+/* An MTRR for 2 MiB in the second GiB of the BAR, at 512 MiB */
+TEST_F(vfio_type, mtrr_inside)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info),
+		.index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+	struct user_leaves leaves;
+	char *va = reserve(2 * SZ_1G);
+	struct vfio fd;
+
+	ASSERT_TRUE(open_cdev(&fd));
+	ASSERT_NE(NULL, va);
+	ASSERT_EQ(0, ioctl(fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	ASSERT_EQ(va, mmap(va, 2 * SZ_1G, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_FIXED, fd.device, info.offset + SZ_1G));
+	fill(va, SZ_1G, 2 * SZ_1G);
+	ASSERT_TRUE(user_leaves(va, SZ_1G, &leaves));
+	EXPECT_EQ(0, leaves.bytes[THI_1G]);
+	EXPECT_EQ(SZ_1G, leaves.bytes[fault_max_leaf() == THI_4K ? THI_4K : THI_2M]);
+	EXPECT_EQ(0, differ(va, SZ_1G, 0, 2 * SZ_1G));
+	munmap(va, 2 * SZ_1G);
+	close_vfio(&fd);
+}
+
 TEST_HARNESS_MAIN

@@ -171,7 +171,7 @@ FIXTURE_TEARDOWN(vmap_users)
 }
 
 /* A ring in such memory: 64 bytes a request, 32 a completion */
-TEST_F(vmap_users, io_uring_ring)
+TEST_F_TIMEOUT(vmap_users, io_uring_ring, MINUTES(2))
 {
 	const unsigned int entries = SZ_2M / sizeof(struct io_uring_sqe);
 	struct ring r;
@@ -232,7 +232,7 @@ static void stale_wait(char *page, __u64 i)
 	write_wait(page, !is_valid(i));
 }
 
-TEST_F(vmap_users, io_uring_region)
+TEST_F_TIMEOUT(vmap_users, io_uring_region, MINUTES(2))
 {
 	struct io_uring_region_desc desc = {
 		.size = BYTES, .flags = IORING_MEM_REGION_TYPE_USER,
@@ -272,7 +272,7 @@ TEST_F(vmap_users, io_uring_region)
 }
 
 /* Registered buffers: not mapped by vmap(), but made of runs of folios, too */
-TEST_F(vmap_users, io_uring_buffers)
+TEST_F_TIMEOUT(vmap_users, io_uring_buffers, MINUTES(2))
 {
 	struct iovec iov = { .iov_len = BYTES };
 	long wrong = 0;
@@ -466,7 +466,7 @@ static bool readable(int fd)
 }
 
 /* Frames sent from such memory are what the program has written there. */
-TEST_F(vmap_users, xdp_send)
+TEST_F_TIMEOUT(vmap_users, xdp_send, MINUTES(2))
 {
 	const unsigned int batch = 16;
 	long wrong = 0;
@@ -565,7 +565,7 @@ static int redirect_to(int xsk)
 }
 
 /* Frames that are received are where the program looks for them. */
-TEST_F(vmap_users, xdp_receive)
+TEST_F_TIMEOUT(vmap_users, xdp_receive, MINUTES(2))
 {
 	long wrong = 0;
 	struct xsk x;
@@ -614,7 +614,7 @@ static int sync_buf(int buf, __u64 flags)
 	return ioctl(buf, DMA_BUF_IOCTL_SYNC, &sync) ? errno : 0;
 }
 
-TEST_F(vmap_users, udmabuf)
+TEST_F_TIMEOUT(vmap_users, udmabuf, MINUTES(2))
 {
 	const bool huge = variant->layout == WHOLE;
 	struct udmabuf_create create = { .size = BYTES };
