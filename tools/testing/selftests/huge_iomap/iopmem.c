@@ -3,6 +3,7 @@
  * The driver iopmem: a PCI BAR as block device with DAX, for mmap(), and as memory
  * for peer-to-peer DMA. DMA needs NVMe disks beside the BAR, see p2p.
  */
+#include "huge_iomap_uring.h"
 #include "huge_iomap_vfio.h"
 
 #include <dirent.h>
@@ -230,6 +231,20 @@ static int check_fs(struct memory *bar, const char *flags)
 	return run(command);
 }
 
+/* Register a buffer with io_uring, which pins it for as long as it likes. An errno */
+static int pin_for_long(void *p, size_t bytes)
+{
+	struct iovec buffer = { .iov_base = p, .iov_len = bytes };
+	struct ring r;
+	int error = ring_open(&r, 4, 0, NULL, NULL);
+
+	if (error)
+		return error;
+	error = ring_register(&r, IORING_REGISTER_BUFFERS, &buffer, 1);
+	ring_close(&r);
+	return error;
+}
+
 /* A file in the file system, allocated at once and written, so that it has blocks */
 static int make_file(const char *name, size_t bytes)
 {
@@ -399,6 +414,8 @@ TEST_F_TIMEOUT(iopmem, dax, MINUTES(2))
 	from.iov_base = p;
 	EXPECT_EQ(-1, process_vm_readv(getpid(), &to, 1, &from, 1, 0));
 	EXPECT_EQ(EFAULT, errno);
+	if (has_io_uring())
+		EXPECT_EQ(EOPNOTSUPP, pin_for_long(p, SZ_4K));
 	munmap(p, SZ_4K);
 	close(fd);
 
@@ -465,6 +482,8 @@ TEST_F_TIMEOUT(iopmem, character, MINUTES(2))
 		ASSERT_EQ(pattern(o), load(p + o));
 	EXPECT_EQ(self->bar.size - (max > THI_4K ? bytes : bytes / SZ_2M * SZ_4K),
 		  free_bytes(&self->bar));
+	if (has_io_uring())
+		EXPECT_EQ(EREMOTEIO, pin_for_long(p, SZ_4K));
 
 	/* Unmapping a part of a leaf leaves the rest, and what is in it. */
 	ASSERT_EQ(0, munmap(p + SZ_2M, SZ_4K));
