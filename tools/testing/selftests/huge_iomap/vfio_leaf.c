@@ -81,7 +81,7 @@ static __attribute__((constructor)) void share(void)
 }
 
 /* The worker ends here, with what it has found. */
-static __attribute__((format(printf, 2, 3), noreturn))
+static __noreturn __printf(2, 3)
 void done(int code, const char *format, ...)
 {
 	va_list args;
@@ -200,7 +200,7 @@ static const char *find_device(struct device *d)
 	if (dir)
 		closedir(dir);
 	if (d->bar < 0)
-		return "no device of vfio-pci has a BAR of 1 GiB: bind one, or set VFIO_SELFTESTS_BDF";
+		return "no device of vfio-pci has a BAR of 1 GiB: set VFIO_SELFTESTS_BDF";
 	link_name(d->bdf, "driver", d->driver, sizeof(d->driver));
 	d->write = is_ivshmem(d->bdf) || getenv("VFIO_LEAF_WRITE");
 	return NULL;
@@ -541,8 +541,9 @@ static void op_mbind(struct leaf *l)
 {
 	unsigned long nodes = 1;
 
-	if (syscall(SYS_mbind, l->page, SZ_4K, MPOL_BIND, &nodes, 8, 0) && errno == ENOSYS)
+	if (access("/proc/self/numa_maps", F_OK))
 		done(NOTHING, "CONFIG_NUMA is not set");
+	syscall(SYS_mbind, l->page, SZ_4K, MPOL_BIND, &nodes, 8, 0);
 	syscall(SYS_mbind, l->va, SZ_1G, MPOL_BIND, &nodes, 8, MPOL_MF_STRICT);
 	syscall(SYS_mbind, l->va, SZ_1G, MPOL_BIND, &nodes, 8,
 		MPOL_MF_STRICT | MPOL_MF_MOVE);
@@ -989,48 +990,45 @@ FIXTURE_VARIANT(vfio_leaf) {
 	void (*op)(struct leaf *l);
 };
 
-#define OPERATION(name) \
-	FIXTURE_VARIANT_ADD(vfio_leaf, name) { .op = op_##name }
-
-OPERATION(munmap);
-OPERATION(munmap_2m);
-OPERATION(munmap_head);
-OPERATION(mmap_over);
-OPERATION(mprotect);
-OPERATION(mprotect_none);
-OPERATION(pkey_mprotect);
-OPERATION(madvise_dontfork);
-OPERATION(madvise_random);
-OPERATION(madvise_other);
-OPERATION(process_madvise);
-OPERATION(mlock);
-OPERATION(mlockall);
-OPERATION(mseal);
-OPERATION(mbind);
-OPERATION(move_pages);
-OPERATION(mremap);
-OPERATION(mremap_2m);
-OPERATION(mremap_half);
-OPERATION(mremap_all);
-OPERATION(mremap_all_2m);
-OPERATION(mremap_all_4k);
-OPERATION(mremap_shrink);
-OPERATION(mremap_refused);
-OPERATION(remap_file_pages);
-OPERATION(fork);
-OPERATION(fork_revoke);
-OPERATION(smaps);
-OPERATION(numa_maps);
-OPERATION(pagemap);
-OPERATION(clear_refs);
-OPERATION(mincore);
-OPERATION(msync);
-OPERATION(debugger);
-OPERATION(userfaultfd);
-OPERATION(gup);
-OPERATION(hugetlb_debugger);
-OPERATION(race_numa_maps);
-OPERATION(race_smaps);
+FIXTURE_VARIANT_ADD(vfio_leaf, munmap) { .op = op_munmap };
+FIXTURE_VARIANT_ADD(vfio_leaf, munmap_2m) { .op = op_munmap_2m };
+FIXTURE_VARIANT_ADD(vfio_leaf, munmap_head) { .op = op_munmap_head };
+FIXTURE_VARIANT_ADD(vfio_leaf, mmap_over) { .op = op_mmap_over };
+FIXTURE_VARIANT_ADD(vfio_leaf, mprotect) { .op = op_mprotect };
+FIXTURE_VARIANT_ADD(vfio_leaf, mprotect_none) { .op = op_mprotect_none };
+FIXTURE_VARIANT_ADD(vfio_leaf, pkey_mprotect) { .op = op_pkey_mprotect };
+FIXTURE_VARIANT_ADD(vfio_leaf, madvise_dontfork) { .op = op_madvise_dontfork };
+FIXTURE_VARIANT_ADD(vfio_leaf, madvise_random) { .op = op_madvise_random };
+FIXTURE_VARIANT_ADD(vfio_leaf, madvise_other) { .op = op_madvise_other };
+FIXTURE_VARIANT_ADD(vfio_leaf, process_madvise) { .op = op_process_madvise };
+FIXTURE_VARIANT_ADD(vfio_leaf, mlock) { .op = op_mlock };
+FIXTURE_VARIANT_ADD(vfio_leaf, mlockall) { .op = op_mlockall };
+FIXTURE_VARIANT_ADD(vfio_leaf, mseal) { .op = op_mseal };
+FIXTURE_VARIANT_ADD(vfio_leaf, mbind) { .op = op_mbind };
+FIXTURE_VARIANT_ADD(vfio_leaf, move_pages) { .op = op_move_pages };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap) { .op = op_mremap };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_2m) { .op = op_mremap_2m };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_half) { .op = op_mremap_half };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_all) { .op = op_mremap_all };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_all_2m) { .op = op_mremap_all_2m };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_all_4k) { .op = op_mremap_all_4k };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_shrink) { .op = op_mremap_shrink };
+FIXTURE_VARIANT_ADD(vfio_leaf, mremap_refused) { .op = op_mremap_refused };
+FIXTURE_VARIANT_ADD(vfio_leaf, remap_file_pages) { .op = op_remap_file_pages };
+FIXTURE_VARIANT_ADD(vfio_leaf, fork) { .op = op_fork };
+FIXTURE_VARIANT_ADD(vfio_leaf, fork_revoke) { .op = op_fork_revoke };
+FIXTURE_VARIANT_ADD(vfio_leaf, smaps) { .op = op_smaps };
+FIXTURE_VARIANT_ADD(vfio_leaf, numa_maps) { .op = op_numa_maps };
+FIXTURE_VARIANT_ADD(vfio_leaf, pagemap) { .op = op_pagemap };
+FIXTURE_VARIANT_ADD(vfio_leaf, clear_refs) { .op = op_clear_refs };
+FIXTURE_VARIANT_ADD(vfio_leaf, mincore) { .op = op_mincore };
+FIXTURE_VARIANT_ADD(vfio_leaf, msync) { .op = op_msync };
+FIXTURE_VARIANT_ADD(vfio_leaf, debugger) { .op = op_debugger };
+FIXTURE_VARIANT_ADD(vfio_leaf, userfaultfd) { .op = op_userfaultfd };
+FIXTURE_VARIANT_ADD(vfio_leaf, gup) { .op = op_gup };
+FIXTURE_VARIANT_ADD(vfio_leaf, hugetlb_debugger) { .op = op_hugetlb_debugger };
+FIXTURE_VARIANT_ADD(vfio_leaf, race_numa_maps) { .op = op_race_numa_maps };
+FIXTURE_VARIANT_ADD(vfio_leaf, race_smaps) { .op = op_race_smaps };
 
 FIXTURE_SETUP(vfio_leaf)
 {
@@ -1090,7 +1088,7 @@ static void bug_message(int kmsg, char *text, size_t len)
 	}
 }
 
-static __attribute__((noreturn)) void work(const struct device *d, void (*op)(struct leaf *l))
+static __noreturn void work(const struct device *d, void (*op)(struct leaf *l))
 {
 	struct leaf l;
 	bool huge;
