@@ -515,7 +515,8 @@ TEST_F_TIMEOUT(memremap, rounds, MINUTES(5))
 			tables = page_table_bytes();
 	}
 	EXPECT_TRUE(is_gone(self->dev, 8 * SZ_2M));
-	EXPECT_EQ(tables, page_table_bytes());
+	/* Other processes may need some tables more; a leak would be of hundreds. */
+	EXPECT_LE(page_table_bytes() - tables, 16 * 4096);
 	EXPECT_EQ(self->all, pat_entries(0, -1ULL));
 }
 
