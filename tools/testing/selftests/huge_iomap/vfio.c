@@ -573,7 +573,7 @@ FIXTURE_TEARDOWN(vfio_type)
 }
 
 /* An MTRR for 2 MiB in the second GiB of the BAR, at 512 MiB */
-TEST_F(vfio_type, mtrr_inside)
+TEST_F_TIMEOUT(vfio_type, mtrr_inside, MINUTES(2))
 {
 	struct vfio_region_info info = {
 		.argsz = sizeof(info),
