@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # Thin: each target calls scripts that do one job. See README.md.
 
-export LINUX_TARBALL ACCEL BAR JOBS T
+export LINUX_TARBALL ACCEL BAR JOBS T SERIES
 K ?= 6.12
 
-.PHONY: help demo test test-full test-debug upstream selfcheck stable bench check check-bisect tree kernel export shell apply cc clean
+.PHONY: help demo test test-full test-debug upstream selfcheck stable bench check check-bisect check-series series tree kernel export shell apply clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -17,13 +17,14 @@ help:
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
 	@echo "make check-bisect build and boot after each patch"
+	@echo "make check-series build and boot each series on what it needs; S=NN: only that"
 	@echo "make tree         lay out build/linux: the base, one commit a patch"
 	@echo "make kernel       build it into build/kernel"
 	@echo "make export       write patches/ and the added files from build/linux"
 	@echo "make shell        boot it and get a shell"
-	@echo "make apply LINUX=DIR   apply the series to a tree of yours"
-	@echo "make cc           who to send it to"
-	@echo "Options: LINUX_TARBALL=FILE ACCEL=kvm BAR=16G JOBS=N"
+	@echo "make apply LINUX=DIR S=NN   apply a series and what it needs to a tree of yours; all without S="
+	@echo "make series S=NN  a series ready to be mailed: cover letter, patches, To and Cc"
+	@echo "Options: SERIES=7.3 LINUX_TARBALL=FILE ACCEL=kvm BAR=16G JOBS=N"
 
 tree:
 	@scripts/deps
@@ -48,6 +49,7 @@ test test-full: tree
 
 test-debug: tree
 	@scripts/kernel debug
+	@scripts/kernel ptcheck
 	@SLOW=10 scripts/initramfs
 	@scripts/run-tests debug
 
@@ -79,6 +81,9 @@ check-bisect: tree
 	@scripts/kernel series
 	@scripts/bisect
 
+check-series: tree
+	@scripts/check-series $(S)
+
 export:
 	@scripts/export
 
@@ -87,10 +92,10 @@ shell: kernel
 	@scripts/vm shell
 
 apply:
-	@scripts/apply "$(LINUX)"
+	@scripts/apply "$(LINUX)" $(S)
 
-cc: tree
-	@scripts/cc
+series: tree
+	@scripts/series $(S)
 
 clean:
 	rm -rf build

@@ -28,7 +28,7 @@ apt_mirrors() {
 # has the package. TYPE is deb or deb-src.
 apt_find() {
 	local type=$1 package=$2 suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	local show=show
+	local show=show others='' newest
 	shift 2
 	[ "$type" = deb ] || show=showsrc
 
@@ -41,9 +41,10 @@ apt_find() {
 			say "looking for $package in $suite (10 seconds)"
 			apt_private apt-get update >"$APT_DIR/update.log" 2>&1 || continue
 			! grep -q '^[EW]:' "$APT_DIR/update.log" || continue
-			apt_private apt-cache "$show" "$package" 2>/dev/null | grep . >/dev/null || continue
-			return
+			apt_private apt-cache "$show" "$package" 2>/dev/null | grep . >/dev/null && return
+			others+=" $(apt_private apt-cache pkgnames "${package%-*}-" | paste -sd' ')"
 		done
 	done
-	die "no mirror of this machine's apt has $package with a valid signature; see $APT_DIR/update.log"
+	newest=$(tr ' ' '\n' <<<"$others" | grep -E "^${package%-*}-[0-9.]+\$" | sort -V | tail -n 1 || true)
+	die "no mirror of this machine's apt has $package with a valid signature; see $APT_DIR/update.log${newest:+; the newest that there is: $newest}"
 }

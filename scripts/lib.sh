@@ -10,7 +10,8 @@ BASE=$BUILD/base
 LINUX=$BUILD/linux
 PATCHES=$ROOT/patches
 JOBS=${JOBS:-$(nproc)}
-SERIES=7.3
+# The base kernel. SERIES=7.4 tries the patches on that one.
+SERIES=${SERIES:-7.3}
 export BASE LINUX PATCHES JOBS SERIES
 
 # One identity and one date for what the scripts commit: the same input gives
@@ -36,10 +37,57 @@ need_space() {
 	[ "$free" -ge "$2" ] || die "$1 has $free MiB free, $2 MiB are needed"
 }
 
+# patches/series: which series there are.
+# Their folders, in order; with an argument that of this one: 01 or 01-pud-leaf-fixes
+series_names() {
+	sed -n "s/^\(${1:-[0-9]}[^ |]*\) *|.*/\1/p" "$PATCHES/series" | grep . ||
+		die "patches/series has no series ${1:-}"
+}
+# series_field NAME N: 2 the trees, 3 what it needs, 4 the subject of its first patch
+series_field() {
+	sed -n "s/^$1 *| *//p" "$PATCHES/series" | cut -d'|' -f$(($2 - 1)) | sed 's/^ *//; s/ *$//'
+}
+# What a series needs, and what that needs, in order, and the series itself
+series_with_needs() {
+	local n
+	{
+		for n in $(series_field "$1" 3); do
+			series_with_needs "$(series_names "$n")"
+		done
+		echo "$1"
+	} | sort -u
+}
+# Its commits in build/linux, oldest first
+series_commits() {
+	local name subject base first='' next=''
+	base=$(git -C "$LINUX" rev-list --max-parents=0 HEAD)
+	for name in $(series_names); do
+		[ "$name" = "$1" ] || [ -n "$first" ] || continue
+		subject=$(series_field "$name" 4)
+		next=$(git -C "$LINUX" log --reverse --format='%H %s' "$base..HEAD" |
+			awk -v s="$subject" 'substr($0, 42) == s { print $1; n++ } END { exit n != 1 }') ||
+			die "patches/series: build/linux has not one patch \"$subject\""
+		[ -n "$first" ] && break
+		first=$next next=''
+	done
+	git -C "$LINUX" rev-list --reverse "$first^..${next:+$next^}"
+}
+# Patch files, in order: patch_files "NAME NAME"
+patch_files() {
+	local name
+	for name in $1; do
+		find "$PATCHES/$name" -name '[0-9]*.patch' 2>/dev/null | sort
+	done
+}
+
 # What build/linux was last made from or exported to: the commit, and the base and
 # the patches as a checksum.
 TREE_STAMP=$LINUX/.git/huge-iomap-tree
-series_id() { cat "$BUILD/base.stamp" "$PATCHES"/[0-9]*.patch 2>/dev/null | sha256sum | cut -d' ' -f1; }
+series_id() {
+	local files
+	mapfile -t files < <(patch_files "$(series_names)")
+	cat "$BUILD/base.stamp" "${files[@]}" 2>/dev/null | sha256sum | cut -d' ' -f1
+}
 stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
 
 mkdir -p "$BUILD"

@@ -257,6 +257,17 @@ TEST_F_TIMEOUT(alias, two_types, MINUTES(2))
 	unmap(&env, &wc);
 }
 
+static bool devmem_has_ram(int fd)
+{
+	void *p = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd,
+		       end_of_ram() - SZ_4K);
+
+	if (p == MAP_FAILED)
+		return errno != EPERM;
+	munmap(p, SZ_4K);
+	return true;
+}
+
 /* The type of RAM pages is that of set_memory_*(), whatever /dev/mem asks for. */
 TEST_F_TIMEOUT(alias, ram, MINUTES(2))
 {
@@ -267,6 +278,8 @@ TEST_F_TIMEOUT(alias, ram, MINUTES(2))
 
 	if (!self->pat)
 		SKIP(return, "no PAT: types are not tracked");
+	if (!devmem_has_ram(self->file[DEVMEM]))
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
 	ASSERT_EQ(0, ioctl(self->fd, THI_RAM, &ram));
 	for (int i = 0; i < 2; i++) {
 		for (int sync = 0; sync < 2; sync++) {
@@ -330,6 +343,8 @@ TEST_F_TIMEOUT(alias, first_mib, MINUTES(2))
 
 	if (!self->pat)
 		SKIP(return, "no PAT: types are not tracked");
+	if (!devmem_has_ram(self->file[DEVMEM]))
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
 	p = mmap(self->area, 2 * SZ_2M, PROT_READ, MAP_SHARED | MAP_FIXED,
 		 self->file[DEVMEM], 0);
 	ASSERT_NE(MAP_FAILED, p);
@@ -349,6 +364,8 @@ TEST_F_TIMEOUT(alias, ram_and_reserved, MINUTES(2))
 
 	if (!self->pat)
 		SKIP(return, "no PAT: types are not tracked");
+	if (!devmem_has_ram(self->file[DEVMEM]))
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
 	ASSERT_NE(0, end);
 	for (int sync = 0; sync < 2; sync++) {
 		const int fd = self->file[sync ? DEVMEM_SYNC : DEVMEM];
@@ -384,6 +401,8 @@ TEST_F_TIMEOUT(alias, reserved_and_ram, MINUTES(2))
 
 	if (!self->pat)
 		SKIP(return, "no PAT: types are not tracked");
+	if (!devmem_has_ram(self->file[DEVMEM]))
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
 	if (!start)
 		SKIP(return, "no RAM begins next to something else");
 	p = mmap(self->area, 2 * SZ_4K, PROT_READ, MAP_SHARED | MAP_FIXED,
@@ -406,6 +425,8 @@ TEST_F_TIMEOUT(alias, ram_mapped_first, MINUTES(2))
 
 	if (!self->pat)
 		SKIP(return, "no PAT: types are not tracked");
+	if (!devmem_has_ram(self->file[DEVMEM]))
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
 	ASSERT_EQ(0, ioctl(self->fd, THI_RAM, &ram));
 	for (int i = 0; i < 2; i++) {
 		ram = (struct test_huge_iomap_ram) { .nr = 2, .what = what[i] };
