@@ -255,6 +255,8 @@ vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
 		return VM_FAULT_OOM;
 	if (pud_trans_unstable(vmf->pud))
 		return VM_FAULT_NOPAGE;	/* Raced with a leaf: try again. */
+	/* As in __handle_mm_fault(): the table, if it was a leaf before */
+	vmf->pmd = pmd_offset(vmf->pud, w.addr);
 
 	ret = insert_pmd(vmf, &w);
 	if (!(ret & VM_FAULT_FALLBACK))

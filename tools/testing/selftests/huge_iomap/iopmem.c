@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -837,6 +838,65 @@ TEST_F_TIMEOUT(iopmem, p2pmem, MINUTES(2))
 	EXPECT_EQ(SIGBUS, try_read(other, &v));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	ASSERT_EQ(0, munmap(other, SZ_2M));
+	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
+}
+
+/* One of the threads that read a leaf, or zap a page of it */
+struct churn {
+	char *p;
+	bool zap;
+	int stop;
+};
+
+static void *churn(void *arg)
+{
+	struct churn *c = arg;
+
+	for (unsigned long i = 0; !__atomic_load_n(&c->stop, __ATOMIC_RELAXED); i++) {
+		char *p = c->p + i * 7 % (SZ_1G / SZ_4K) * SZ_4K;
+
+		if (!c->zap)
+			load(p);
+		else if (madvise(p, SZ_4K, MADV_DONTNEED))
+			return arg;
+	}
+	return NULL;
+}
+
+/* Does the kernel's log have @words? */
+static bool kernel_says(const char *words)
+{
+	static char log[1 << 20];
+	int n = klogctl(3, log, sizeof(log) - 1);
+
+	log[n < 0 ? 0 : n] = 0;
+	return strstr(log, words);
+}
+
+/* A leaf that comes back while a part of it is zapped is no bad entry. */
+TEST_F_TIMEOUT(iopmem, p2pmem_churn, MINUTES(2))
+{
+	struct churn c[4] = {};
+	pthread_t thread[4];
+	void *failed;
+	char *p;
+
+	ASSERT_EQ(0, bind_as(&self->bar, "p2pmem"));
+	p = map_p2pmem(&self->bar, NULL, SZ_1G);
+	ASSERT_NE(NULL, p);
+	for (int i = 0; i < 4; i++) {
+		c[i] = (struct churn) { .p = p, .zap = i & 1 };
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, churn, &c[i]));
+	}
+	sleep(5);
+	for (int i = 0; i < 4; i++)
+		__atomic_store_n(&c[i].stop, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(0, pthread_join(thread[i], &failed));
+		EXPECT_EQ(NULL, failed);
+	}
+	EXPECT_FALSE(kernel_says("bad pud"));
+	ASSERT_EQ(0, munmap(p, SZ_1G));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 }
 

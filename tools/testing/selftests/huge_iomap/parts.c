@@ -262,6 +262,7 @@ FIXTURE_SETUP(ram)
 	struct test_huge_vmap_pfns pfns = {
 		.nr = VMAP_PAGES, .addr = (unsigned long)self->pfn,
 	};
+	void *p;
 
 	self->fd = open(DEVICE, O_RDWR);
 	self->vmap = open("/dev/test_huge_vmap", O_RDWR);
@@ -277,6 +278,11 @@ FIXTURE_SETUP(ram)
 	self->handle = map.handle;
 	pfns.handle = map.handle;
 	ASSERT_EQ(0, ioctl(self->vmap, THV_PFNS, &pfns));
+	/* What is tracked is seen in a mapping by it. */
+	p = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, self->mem, self->pfn[0] * SZ_4K);
+	if (p == MAP_FAILED && errno == EPERM)
+		SKIP(return, "/dev/mem does not map RAM: CONFIG_STRICT_DEVMEM");
+	munmap(p, SZ_4K);
 }
 
 FIXTURE_TEARDOWN(ram)
