@@ -25,7 +25,8 @@ apt_mirrors() {
 }
 
 # apt_find TYPE PACKAGE SUITE...: make the private apt look at the first suite that
-# has the package. TYPE is deb or deb-src.
+# has the package, in a version that matches $APT_VERSION (an ERE, any if it is empty).
+# TYPE is deb or deb-src.
 apt_find() {
 	local type=$1 package=$2 suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	local show=show
@@ -41,9 +42,10 @@ apt_find() {
 			say "looking for $package in $suite (10 seconds)"
 			apt_private apt-get update >"$APT_DIR/update.log" 2>&1 || continue
 			! grep -q '^[EW]:' "$APT_DIR/update.log" || continue
-			apt_private apt-cache "$show" "$package" 2>/dev/null | grep . >/dev/null || continue
+			apt_private apt-cache "$show" "$package" 2>/dev/null |
+				grep -E "^Version: ${APT_VERSION:-}" >/dev/null || continue
 			return
 		done
 	done
-	die "no mirror of this machine's apt has $package with a valid signature; see $APT_DIR/update.log"
+	die "no mirror of this machine's apt has $package ${APT_VERSION:+of this version }with a valid signature; see $APT_DIR/update.log"
 }
