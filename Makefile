@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Thin: each target calls scripts that do one job. See README.md.
 
-export LINUX_TARBALL ACCEL BAR JOBS T SERIES
+export LINUX_TARBALL ACCEL BAR JOBS T SERIES DEBUG
 K ?= 6.12
 
 .PHONY: help demo test test-full test-debug upstream selfcheck stable bench check check-bisect check-series series tree kernel export shell apply clean
@@ -64,7 +64,7 @@ selfcheck: tree
 
 stable:
 	@scripts/deps
-	@scripts/stable $(K)
+	@scripts/stable "$(K)"
 
 bench: tree
 	@scripts/kernel series

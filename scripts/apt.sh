@@ -25,7 +25,8 @@ apt_mirrors() {
 }
 
 # apt_find TYPE PACKAGE SUITE...: make the private apt look at the first suite that
-# has the package. TYPE is deb or deb-src.
+# has the package, in a version that matches $APT_VERSION (an ERE, any if it is empty).
+# TYPE is deb or deb-src.
 apt_find() {
 	local type=$1 package=$2 suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	local show=show others='' newest
@@ -41,10 +42,11 @@ apt_find() {
 			say "looking for $package in $suite (10 seconds)"
 			apt_private apt-get update >"$APT_DIR/update.log" 2>&1 || continue
 			! grep -q '^[EW]:' "$APT_DIR/update.log" || continue
-			apt_private apt-cache "$show" "$package" 2>/dev/null | grep . >/dev/null && return
+			apt_private apt-cache "$show" "$package" 2>/dev/null |
+				grep -E "^Version: ${APT_VERSION:-}" >/dev/null && return
 			others+=" $(apt_private apt-cache pkgnames "${package%-*}-" | paste -sd' ')"
 		done
 	done
 	newest=$(tr ' ' '\n' <<<"$others" | grep -E "^${package%-*}-[0-9.]+\$" | sort -V | tail -n 1 || true)
-	die "no mirror of this machine's apt has $package with a valid signature; see $APT_DIR/update.log${newest:+; the newest that there is: $newest}"
+	die "no mirror of this machine's apt has $package ${APT_VERSION:+of this version }with a valid signature; see $APT_DIR/update.log${newest:+; the newest that there is: $newest}"
 }

@@ -80,6 +80,31 @@ patch_files() {
 	done
 }
 
+# check_config CONFIGFILE FRAGMENT KERNELSRC [PRESENT]: die if a CONFIG_ line of FRAGMENT did not
+# take effect. The last line for a symbol counts. A symbol that the tree does not have,
+# one of another version, is passed by; with PRESENT, also one whose dependencies the
+# fragment switches off.
+check_config() {
+	local config=$1 fragment=$2 src=$3 line sym bad='' defined=''
+	while IFS= read -r line; do
+		sym=${line%%=*}
+		grep -qxF "$line" "$config" && continue
+		[ "$(grep "^$sym=\|^# $sym is not set" "$fragment" | tail -n 1)" = "$line" ] || continue
+		[ "$line" != "$sym=n" ] || grep -q "^$sym=" "$config" || continue
+		if ! grep -q "^$sym=\|^# $sym is not set" "$config"; then
+			# What it depends on is not there, or the symbol is not.
+			[ -z "${4:-}" ] || continue
+			[ -n "$defined" ] ||
+				defined=$(find "$src" -path "$src/arch/*/*" ! -path "$src/arch/${SRCARCH:-x86}*" -prune \
+					-o -name 'Kconfig*' -type f -print0 |
+					xargs -0 sed -n 's/^[[:space:]]*\(menu\)\{0,1\}config[[:space:]]\{1,\}\([A-Z0-9_a-z]*\).*/CONFIG_\2/p')
+			grep -qxF "$sym" <<<"$defined" || continue
+		fi
+		bad+=" $line"
+	done < <(grep '^CONFIG_' "$fragment")
+	[ -z "$bad" ] || die "did not take effect:$bad; see $config"
+}
+
 # What build/linux was last made from or exported to: the commit, and the base and
 # the patches as a checksum.
 TREE_STAMP=$LINUX/.git/huge-iomap-tree
