@@ -3,6 +3,7 @@
 # Sourced by the other scripts: where things are, and how to speak.
 
 set -euo pipefail
+shopt -s inherit_errexit
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=$ROOT/build
@@ -40,8 +41,15 @@ need_space() {
 # patches/series: which series there are.
 # Their folders, in order; with an argument that of this one: 01 or 01-pud-leaf-fixes
 series_names() {
-	sed -n "s/^\(${1:-[0-9]}[^ |]*\) *|.*/\1/p" "$PATCHES/series" | grep . ||
-		die "patches/series has no series ${1:-}"
+	local all name
+	all=$(sed -n 's/^\([0-9][^ |]*\) *|.*/\1/p' "$PATCHES/series")
+	[ -n "${1:-}" ] || { echo "$all"; return; }
+	for name in $all; do
+		[ "$name" = "$1" ] || [ "${name%%-*}" = "$1" ] || continue
+		echo "$name"
+		return
+	done
+	die "patches/series has no series $1"
 }
 # series_field NAME N: 2 the trees, 3 what it needs, 4 the subject of its first patch
 series_field() {
@@ -49,10 +57,13 @@ series_field() {
 }
 # What a series needs, and what that needs, in order, and the series itself
 series_with_needs() {
-	local n
+	local n need needs
+	needs=$(series_field "$1" 3)
 	{
-		for n in $(series_field "$1" 3); do
-			series_with_needs "$(series_names "$n")"
+		for n in $needs; do
+			need=$(series_names "$n") || exit 1
+			[[ $need < $1 ]] || die "patches/series: $1 needs $n, which comes later"
+			series_with_needs "$need"
 		done
 		echo "$1"
 	} | sort -u
@@ -76,7 +87,8 @@ series_commits() {
 patch_files() {
 	local name
 	for name in $1; do
-		find "$PATCHES/$name" -name '[0-9]*.patch' 2>/dev/null | sort
+		[ -r "$PATCHES/$name/cover-letter.txt" ] || die "no patches/$name"
+		find "$PATCHES/$name" -name '[0-9]*.patch' | sort | grep . || die "no patches in patches/$name"
 	done
 }
 
@@ -109,9 +121,13 @@ check_config() {
 # the patches as a checksum.
 TREE_STAMP=$LINUX/.git/huge-iomap-tree
 series_id() {
-	local files
-	mapfile -t files < <(patch_files "$(series_names)")
-	cat "$BUILD/base.stamp" "${files[@]}" 2>/dev/null | sha256sum | cut -d' ' -f1
+	local names list f
+	names=$(series_names)
+	list=$(patch_files "$names")
+	{
+		cat "$BUILD/base.stamp"
+		while read -r f; do cat "$f"; done <<<"$list"
+	} | sha256sum | cut -d' ' -f1
 }
 stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
 
