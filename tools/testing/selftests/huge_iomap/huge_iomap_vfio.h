@@ -6,6 +6,7 @@
 #include "huge_iomap_user.h"
 
 #include <dirent.h>
+#include <time.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
@@ -97,6 +98,21 @@ static inline __u64 config_offset(struct vfio *fd)
 	};
 
 	return ioctl(fd->device, VFIO_DEVICE_GET_REGION_INFO, &info) ? 0 : info.offset;
+}
+
+/*
+ * Where a BAR comes and goes: QEMU 7.2 without KVM loses an interrupt now and then when
+ * another CPU sets a timer or ends an interrupt just then.
+ */
+static inline void busy_wait(unsigned int usec)
+{
+	struct timespec begin, now;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while ((now.tv_sec - begin.tv_sec) * 1000000 +
+	       (now.tv_nsec - begin.tv_nsec) / 1000 < usec);
 }
 
 /* Memory decode of the device, by config space. 0, or an errno */

@@ -400,9 +400,9 @@ TEST_F_TIMEOUT(vfio, disable_under_load, MINUTES(5))
 		}
 		for (int i = 0; i < 50; i++) {
 			ASSERT_EQ(0, memory_enable(&self->fd, self->config, false));
-			usleep(1000);
+			busy_wait(1000);
 			ASSERT_EQ(0, memory_enable(&self->fd, self->config, true));
-			usleep(1000);
+			busy_wait(1000);
 		}
 		for (int i = 0; i < 2; i++) {
 			store(&u[i].stop, 1);
