@@ -258,7 +258,7 @@ TEST_F_TIMEOUT(faults, leaf_comes_back, MINUTES(5))
 		t[i] = (struct toucher) { .va = va + 5 * SZ_2M };
 		ASSERT_EQ(0, pthread_create(&t[i].thread, NULL, touch_thread, &t[i]));
 	}
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; i < 200; i++) {
 		EXPECT_EQ(0, memory_enable(&self->vfio, self->config, false));
 		EXPECT_EQ(0, memory_enable(&self->vfio, self->config, true));
 	}

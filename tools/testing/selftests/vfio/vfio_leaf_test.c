@@ -1081,10 +1081,10 @@ static void *flicker(void *arg)
 	for (unsigned int i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
 		memory_decode(r, false);
 		__atomic_add_fetch(&flickers, 1, __ATOMIC_SEQ_CST);
-		busy_wait(5000 + i % 64);
+		busy_wait(8000 + i % 64);
 		__atomic_add_fetch(&flickers, 1, __ATOMIC_SEQ_CST);
 		memory_decode(r, true);
-		busy_wait(5000 + i % 48);
+		busy_wait(8000 + i % 48);
 	}
 	return NULL;
 }
@@ -1109,7 +1109,7 @@ static void op_race_mremap(struct leaf *l)
 
 	can_revoke(l, &r);
 	CHECK(!pthread_create(&thread, NULL, flicker, &r));
-	end = time(NULL) + 4;
+	end = time(NULL) + 3;
 	for (unsigned long i = 0; time(NULL) < end; i++) {
 		/* 16 to 48 TiB, by 512 GiB, where nothing is */
 		char *to = (char *)((32 + i % 64) << 39);
