@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <unistd.h>
 
 #include "../../../../lib/test_huge_iomap_uapi.h"
@@ -119,6 +120,18 @@ static inline long ioremap_areas(void)
 	free(line);
 	fclose(f);
 	return n;
+}
+
+/* Lines of the kernel's log with @word */
+static inline int messages(const char *word)
+{
+	static char log[1 << 20];
+	int n = klogctl(3, log, sizeof(log) - 1), found = 0;
+
+	log[n < 0 ? 0 : n] = 0;
+	for (char *p = strstr(log, word); p; p = strstr(p + 1, word))
+		found++;
+	return found;
 }
 
 /* The largest leaf that a user mapping can get now: THI_4K, THI_2M or THI_1G */

@@ -7,8 +7,6 @@
 
 #include "../../../../lib/test_memremap_uapi.h"
 
-#include <sys/klog.h>
-
 #include "kselftest_harness.h"
 
 #define SZ_128M		(128 * SZ_1M)
@@ -459,18 +457,6 @@ TEST_F_TIMEOUT(memremap, p2pmem_shared, MINUTES(2))
 	munmap(other, SZ_4K);
 	close(wc);
 	ASSERT_EQ(0, bind_to("\n"));
-}
-
-/* Lines of the kernel's log with @word */
-static int messages(const char *word)
-{
-	static char log[1 << 20];
-	int n = klogctl(3, log, sizeof(log) - 1), found = 0;
-
-	log[n < 0 ? 0 : n] = 0;
-	for (char *p = strstr(log, word); p; p = strstr(p + 1, word))
-		found++;
-	return found;
 }
 
 /* A BAR that is not prefetchable, and bad ranges */

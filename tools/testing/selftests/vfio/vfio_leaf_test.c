@@ -635,18 +635,16 @@ struct watch {
 static void *watch_page(void *arg)
 {
 	struct watch *w = arg;
-	int moved;
+	int moved, sig;
 	__u32 v;
 
 	do {
 		moved = __atomic_load_n(&w->moved, __ATOMIC_ACQUIRE);
-		if (try_access(w->p, &v, false))
-			break;
+		sig = try_access(w->p, &v, false);
+		/* Or it has tried to: the other thread waits for that. */
 		__atomic_store_n(&w->reading, 1, __ATOMIC_RELEASE);
-	} while (!moved);
-	if (!__atomic_exchange_n(&w->reading, 1, __ATOMIC_RELEASE) || access_signal)
-		return NULL;
-	w->stale = true;
+	} while (!sig && !moved);
+	w->stale = !sig;
 	return NULL;
 }
 
@@ -1055,7 +1053,7 @@ static void op_race_smaps(struct leaf *l)
 /*
  * The BAR comes and goes while all of it is moved, to where no page table is yet: the
  * move sleeps to allocate one after it has seen the leaf, and must look again. And a
- * move must not hide the leaf from who takes it back.
+ * move must not hide the leaf from a revocation.
  */
 static unsigned int flickers;	/* odd while the BAR is away */
 
@@ -1132,7 +1130,6 @@ static void op_race_mremap(struct leaf *l)
 }
 
 FIXTURE(vfio_leaf) {
-	struct device device;
 	int kmsg;
 };
 
@@ -1201,7 +1198,6 @@ FIXTURE_SETUP(vfio_leaf)
 		if (!shared->device.vfio)
 			bind_driver(shared->device.bdf, "vfio-pci", "vfio-pci");
 	}
-	self->device = shared->device;
 	/* Only root may read it. */
 	self->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (self->kmsg >= 0)
@@ -1288,7 +1284,7 @@ TEST_F_TIMEOUT(vfio_leaf, operation, 100)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid)
-		work(&self->device, variant->op);
+		work(&shared->device, variant->op);
 	for (int i = 0; i < 600 && !ended && !oops_seen; i++) {
 		usleep(100 * 1000);
 		ended = waitpid(pid, &status, WNOHANG) == pid;
