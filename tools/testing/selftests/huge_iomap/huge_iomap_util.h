@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../../../lib/test_huge_iomap_uapi.h"
@@ -34,6 +35,25 @@
 #define SZ_1G		0x40000000ULL
 
 static const char * const leaf_names[THI_NR_LEAF] = { "4K", "2M", "1G" };
+
+/*
+ * ns since @begin. With QEMU's -icount that is the number of instructions, and
+ * HUGE_IOMAP_CLOCK says so. Other clocks tell of the machine and of its load.
+ */
+static inline long ns_since(const struct timespec *begin)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - begin->tv_sec) * 1000000000L + now.tv_nsec - begin->tv_nsec;
+}
+
+static inline bool clock_counts_instructions(void)
+{
+	const char *clock = getenv("HUGE_IOMAP_CLOCK");
+
+	return clock && !strcmp(clock, "instructions");
+}
 
 /* The first line of a file, without its end. False if it cannot be read. */
 static inline bool read_line(const char *path, char *buf, size_t len)
