@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A PCI driver that gives its memory to others: to user space by mmap(), in leaves as
+ * large as fit, or to the kernel and to other devices as struct pages. See
+ * Documentation/driver-api/pfnmap.rst, which explains it part by part.
+ *
+ * It has no ids of its own: bind a device by driver_override. BAR 2 is what it maps.
+ *
+ * Locking: @lock is held for reading by a fault while it maps, and for writing to say
+ * that the device has gone. What a fault has mapped before that is unmapped after it.
+ */
+#include <linux/cleanup.h>
+#include <linux/huge_iomap.h>
+#include <linux/io.h>
+#include <linux/kref.h>
+#include <linux/memremap.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/pci.h>
+#include <linux/rwsem.h>
+#include <linux/slab.h>
+
+#define BAR	2
+
+static bool own;
+module_param(own, bool, 0644);
+MODULE_PARM_DESC(own, "devices bound from now on have struct pages for the driver, no mmap()");
+
+static bool p2p;
+module_param(p2p, bool, 0644);
+MODULE_PARM_DESC(p2p, "devices bound from now on have p2p memory, no mmap() of /dev/pfnmap_bar");
+
+struct sample {
+	struct miscdevice misc;
+	phys_addr_t start;		/* of the BAR */
+	resource_size_t bytes;
+	struct kref ref;		/* the driver, and each open file */
+	struct rw_semaphore lock;	/* of what follows */
+	struct list_head files;
+	bool gone;
+};
+
+struct sample_file {
+	struct sample *s;
+	struct address_space *mapping;
+	struct list_head node;
+};
+
+/* User space: mmap() */
+
+/* begin-fault */
+static vm_fault_t sample_fault(struct vm_fault *vmf)
+{
+	struct sample_file *f = vmf->vma->vm_private_data;
+	struct sample *s = f->s;
+	const struct pfn_extent bar = {
+		.pgoff = 0,			/* the BAR begins at the file's start */
+		.pfn = PHYS_PFN(s->start),
+		.nr = PHYS_PFN(s->bytes),
+	};
+
+	guard(rwsem_read)(&s->lock);
+	if (s->gone)
+		return VM_FAULT_SIGBUS;
+	return vmf_insert_pfn_extent(vmf, &bar);
+}
+
+static const struct vm_operations_struct sample_vm_ops = {
+	.hugepfn_fault	= sample_fault,
+};
+/* end-fault */
+
+/* begin-mmap */
+static int sample_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct sample_file *f = file->private_data;
+	const unsigned long nr = PHYS_PFN(f->s->bytes);
+
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (vma->vm_pgoff >= nr || vma_pages(vma) > nr - vma->vm_pgoff)
+		return -EINVAL;
+	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_private_data = f;
+	vma->vm_ops = &sample_vm_ops;
+	return 0;
+}
+/* end-mmap */
+
+#ifdef CONFIG_HUGE_PFNMAP
+static unsigned long sample_get_unmapped_area(struct file *file, unsigned long addr,
+					      unsigned long len, unsigned long pgoff,
+					      unsigned long flags)
+{
+	struct sample_file *f = file->private_data;
+
+	return huge_pfnmap_get_unmapped_area(file, addr, len, pgoff, flags,
+					     f->s->start + PFN_PHYS(pgoff));
+}
+#endif
+
+static void sample_free(struct kref *ref)
+{
+	kfree(container_of(ref, struct sample, ref));
+}
+
+/* misc_open() holds misc_mtx: the device is there until this is through. */
+static int sample_open(struct inode *inode, struct file *file)
+{
+	struct sample *s = container_of(file->private_data, struct sample, misc);
+	struct sample_file *f = kzalloc_obj(*f);
+
+	if (!f)
+		return -ENOMEM;
+	kref_get(&s->ref);
+	f->s = s;
+	f->mapping = file->f_mapping;
+	scoped_guard(rwsem_write, &s->lock)
+		list_add(&f->node, &s->files);
+	file->private_data = f;
+	return 0;
+}
+
+/* A mapping holds its file: there is none any more. */
+static int sample_release(struct inode *inode, struct file *file)
+{
+	struct sample_file *f = file->private_data;
+	struct sample *s = f->s;
+
+	scoped_guard(rwsem_write, &s->lock)
+		list_del(&f->node);
+	kref_put(&s->ref, sample_free);
+	kfree(f);
+	return 0;
+}
+
+static const struct file_operations sample_fops = {
+	.owner			= THIS_MODULE,
+	.open			= sample_open,
+	.release		= sample_release,
+	.mmap			= sample_mmap,
+#ifdef CONFIG_HUGE_PFNMAP
+	.get_unmapped_area	= sample_get_unmapped_area,
+#endif
+};
+
+/* begin-revoke */
+static void sample_revoke(struct sample *s)
+{
+	struct sample_file *f;
+
+	/* No fault maps anything from here on. */
+	scoped_guard(rwsem_write, &s->lock)
+		s->gone = true;
+	/* What has been mapped goes. A file that is open has a list entry. */
+	scoped_guard(rwsem_read, &s->lock)
+		list_for_each_entry(f, &s->files, node)
+			unmap_mapping_range(f->mapping, 0, 0, true);
+}
+/* end-revoke */
+
+static void sample_unregister(void *data)
+{
+	struct sample *s = data;
+
+	misc_deregister(&s->misc);
+	sample_revoke(s);
+	kref_put(&s->ref, sample_free);
+}
+
+static int sample_add_mmap(struct pci_dev *pdev)
+{
+	struct sample *s;
+	int error;
+
+	/* pgprot_writecombine() is what a driver asks for, this is what it gets. */
+	error = devm_arch_io_reserve_memtype_wc(&pdev->dev, pci_resource_start(pdev, BAR),
+						pci_resource_len(pdev, BAR));
+	if (error)
+		return error;
+	s = kzalloc_obj(*s);
+	if (!s)
+		return -ENOMEM;
+	kref_init(&s->ref);
+	init_rwsem(&s->lock);
+	INIT_LIST_HEAD(&s->files);
+	s->start = pci_resource_start(pdev, BAR);
+	s->bytes = pci_resource_len(pdev, BAR);
+	s->misc.minor = MISC_DYNAMIC_MINOR;
+	s->misc.name = "pfnmap_bar";
+	s->misc.fops = &sample_fops;
+	s->misc.parent = &pdev->dev;
+	error = misc_register(&s->misc);
+	if (error) {
+		kfree(s);
+		return error;
+	}
+	return devm_add_action_or_reset(&pdev->dev, sample_unregister, s);
+}
+
+/* The kernel: struct pages of its own */
+
+/* begin-own */
+static void sample_folio_free(struct folio *folio)
+{
+	/* The last reference is gone: an allocator would have it back here. */
+}
+
+static const struct dev_pagemap_ops sample_pagemap_ops = {
+	.folio_free	= sample_folio_free,
+};
+
+static int sample_add_own(struct pci_dev *pdev)
+{
+	struct dev_pagemap *pgmap = devm_kzalloc(&pdev->dev, sizeof(*pgmap), GFP_KERNEL);
+	void *addr;
+
+	if (!pgmap)
+		return -ENOMEM;
+	pgmap->type = MEMORY_DEVICE_GENERIC;
+	pgmap->range.start = pci_resource_start(pdev, BAR);
+	pgmap->range.end = pci_resource_end(pdev, BAR);
+	pgmap->nr_range = 1;
+	pgmap->ops = &sample_pagemap_ops;
+	pgmap->memremap_flags = MEMREMAP_WC;
+	addr = devm_memremap_pages(&pdev->dev, pgmap);
+	if (IS_ERR(addr))
+		return PTR_ERR(addr);
+
+	memset(addr, 0, PAGE_SIZE);
+	/* The stores are combined, in any order, until they are drained. */
+	wmb();
+	return 0;
+}
+/* end-own */
+
+/* Other devices: peer-to-peer DMA */
+
+/* begin-p2p */
+static int sample_add_p2p(struct pci_dev *pdev)
+{
+	int error = pci_p2pdma_add_resource_wc(pdev, BAR, 0, 0);
+
+	if (!error)
+		pci_p2pmem_publish(pdev, true);
+	return error;
+}
+/* end-p2p */
+
+static int sample_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int error;
+
+	if (!(pci_resource_flags(pdev, BAR) & IORESOURCE_PREFETCH) ||
+	    pci_resource_len(pdev, BAR) < PAGE_SIZE)
+		return -ENODEV;
+	error = pcim_enable_device(pdev);
+	if (error)
+		return error;
+	error = pcim_request_region(pdev, BAR, KBUILD_MODNAME);
+	if (error)
+		return error;
+	if (own)
+		return sample_add_own(pdev);
+	if (p2p)
+		return sample_add_p2p(pdev);
+	return sample_add_mmap(pdev);
+}
+
+static struct pci_driver sample_driver = {
+	.name	= KBUILD_MODNAME,
+	.probe	= sample_probe,
+};
+module_pci_driver(sample_driver);
+
+MODULE_DESCRIPTION("Sample: map a PCI BAR for user space, the kernel and other devices");
+MODULE_LICENSE("GPL");
