@@ -7,7 +7,11 @@
 #include "huge_iomap_vfio.h"
 
 #include <linux/mman.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -241,6 +245,65 @@ TEST(prot_none_hugetlb)
 	close(fd);
 	end_child(pid);
 	munmap(va, SZ_1G);
+}
+
+struct peek {
+	char *va;
+	__u32 value;
+	ssize_t n;
+};
+
+static void *peek_thread(void *arg)
+{
+	struct peek *p = arg;
+	int fd = open("/proc/self/mem", O_RDONLY);
+
+	p->n = pread(fd, &p->value, sizeof(p->value), (unsigned long)p->va);
+	close(fd);
+	return NULL;
+}
+
+/* userfaultfd marks pages PROT_NONE to be told of each access: also of one by GUP. */
+TEST(rwp_hugetlb)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_RWP };
+	struct uffdio_rwprotect rwp = { .mode = UFFDIO_RWPROTECT_MODE_RWP };
+	struct peek peek = {};
+	struct uffd_msg msg;
+	struct pollfd poll_fd = { .events = POLLIN };
+	pthread_t thread;
+	char *va;
+
+	poll_fd.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (poll_fd.fd < 0 || ioctl(poll_fd.fd, UFFDIO_API, &api))
+		SKIP(return, "no userfaultfd with RWP: %s", strerror(errno));
+	va = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (30 << MAP_HUGE_SHIFT), -1, 0);
+	if (va == MAP_FAILED)
+		SKIP(return, "no hugetlb page of 1 GiB: %s", strerror(errno));
+	store(va + SZ_4K, 0x600d);
+	reg.range.start = (unsigned long)va;
+	reg.range.len = SZ_1G;
+	rwp.range = reg.range;
+	ASSERT_EQ(0, ioctl(poll_fd.fd, UFFDIO_REGISTER, &reg)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, ioctl(poll_fd.fd, UFFDIO_RWPROTECT, &rwp)) TH_LOG("%s", strerror(errno));
+
+	peek.va = va + SZ_4K;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, peek_thread, &peek));
+	EXPECT_EQ(1, poll(&poll_fd, 1, 10000 * SLOW));
+	if (poll_fd.revents & POLLIN) {
+		EXPECT_EQ(sizeof(msg), read(poll_fd.fd, &msg, sizeof(msg)));
+		EXPECT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+		EXPECT_TRUE(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_RWP);
+	}
+	rwp.mode = 0;
+	EXPECT_EQ(0, ioctl(poll_fd.fd, UFFDIO_RWPROTECT, &rwp));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(4, peek.n);
+	EXPECT_EQ(0x600d, peek.value);
+	munmap(va, SZ_1G);
+	close(poll_fd.fd);
 }
 
 TEST_HARNESS_MAIN
