@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -256,10 +257,10 @@ struct peek {
 static void *peek_thread(void *arg)
 {
 	struct peek *p = arg;
-	int fd = open("/proc/self/mem", O_RDONLY);
+	struct iovec to = { .iov_base = &p->value, .iov_len = sizeof(p->value) };
+	struct iovec from = { .iov_base = p->va, .iov_len = sizeof(p->value) };
 
-	p->n = pread(fd, &p->value, sizeof(p->value), (unsigned long)p->va);
-	close(fd);
+	p->n = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
 	return NULL;
 }
 
