@@ -7,7 +7,7 @@
  * It has no ids of its own: bind a device by driver_override. BAR 2 is what it maps.
  *
  * Locking: @lock is held for reading by a fault while it maps, and for writing to say
- * that the device has gone. What a fault has mapped before that is unmapped after it.
+ * that the device is off. What a fault has mapped before that is unmapped after it.
  */
 #include <linux/cleanup.h>
 #include <linux/huge_iomap.h>
@@ -30,7 +30,7 @@ MODULE_PARM_DESC(own, "devices bound from now on have struct pages for the drive
 
 static bool p2p;
 module_param(p2p, bool, 0644);
-MODULE_PARM_DESC(p2p, "devices bound from now on have p2p memory, no mmap() of /dev/pfnmap_bar");
+MODULE_PARM_DESC(p2p, "devices bound from now on have p2p memory, no /dev/pfnmap_bar-*");
 
 struct sample {
 	struct miscdevice misc;
@@ -39,7 +39,7 @@ struct sample {
 	struct kref ref;		/* the driver, and each open file */
 	struct rw_semaphore lock;	/* of what follows */
 	struct list_head files;
-	bool gone;
+	bool off;			/* the device has gone, or is being reset */
 };
 
 struct sample_file {
@@ -62,7 +62,7 @@ static vm_fault_t sample_fault(struct vm_fault *vmf)
 	};
 
 	guard(rwsem_read)(&s->lock);
-	if (s->gone)
+	if (s->off)
 		return VM_FAULT_SIGBUS;
 	return vmf_insert_pfn_extent(vmf, &bar);
 }
@@ -70,24 +70,27 @@ static vm_fault_t sample_fault(struct vm_fault *vmf)
 static const struct vm_operations_struct sample_vm_ops = {
 	.hugepfn_fault	= sample_fault,
 };
+
 /* end-fault */
 
 /* begin-mmap */
-static int sample_mmap(struct file *file, struct vm_area_struct *vma)
+static int sample_mmap_prepare(struct vm_area_desc *desc)
 {
-	struct sample_file *f = file->private_data;
+	struct sample_file *f = desc->file->private_data;
 	const unsigned long nr = PHYS_PFN(f->s->bytes);
 
-	if (!(vma->vm_flags & VM_SHARED))
+	if (!vma_desc_test(desc, VMA_MAYSHARE_BIT))
 		return -EINVAL;
-	if (vma->vm_pgoff >= nr || vma_pages(vma) > nr - vma->vm_pgoff)
+	if (desc->pgoff >= nr || vma_desc_pages(desc) > nr - desc->pgoff)
 		return -EINVAL;
-	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
-	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
-	vma->vm_private_data = f;
-	vma->vm_ops = &sample_vm_ops;
+	desc->page_prot = pgprot_writecombine(desc->page_prot);
+	vma_desc_set_flags(desc, VMA_IO_BIT, VMA_PFNMAP_BIT, VMA_DONTEXPAND_BIT,
+			   VMA_DONTDUMP_BIT);
+	desc->private_data = f;
+	desc->vm_ops = &sample_vm_ops;
 	return 0;
 }
+
 /* end-mmap */
 
 #ifdef CONFIG_HUGE_PFNMAP
@@ -141,7 +144,7 @@ static const struct file_operations sample_fops = {
 	.owner			= THIS_MODULE,
 	.open			= sample_open,
 	.release		= sample_release,
-	.mmap			= sample_mmap,
+	.mmap_prepare		= sample_mmap_prepare,
 #ifdef CONFIG_HUGE_PFNMAP
 	.get_unmapped_area	= sample_get_unmapped_area,
 #endif
@@ -154,12 +157,33 @@ static void sample_revoke(struct sample *s)
 
 	/* No fault maps anything from here on. */
 	scoped_guard(rwsem_write, &s->lock)
-		s->gone = true;
+		s->off = true;
 	/* What has been mapped goes. A file that is open has a list entry. */
 	scoped_guard(rwsem_read, &s->lock)
 		list_for_each_entry(f, &s->files, node)
 			unmap_mapping_range(f->mapping, 0, 0, true);
 }
+
+/* Of the PCI core, which holds the device's lock: not while the driver is unbound */
+static void sample_reset_prepare(struct pci_dev *pdev)
+{
+	struct sample *s = pci_get_drvdata(pdev);
+
+	if (s)
+		sample_revoke(s);
+}
+
+static void sample_reset_done(struct pci_dev *pdev)
+{
+	struct sample *s = pci_get_drvdata(pdev);
+
+	if (!s)
+		return;
+	/* The next access faults, and maps again. */
+	guard(rwsem_write)(&s->lock);
+	s->off = false;
+}
+
 /* end-revoke */
 
 static void sample_unregister(void *data)
@@ -190,7 +214,11 @@ static int sample_add_mmap(struct pci_dev *pdev)
 	s->start = pci_resource_start(pdev, BAR);
 	s->bytes = pci_resource_len(pdev, BAR);
 	s->misc.minor = MISC_DYNAMIC_MINOR;
-	s->misc.name = "pfnmap_bar";
+	s->misc.name = devm_kasprintf(&pdev->dev, GFP_KERNEL, "pfnmap_bar-%s", pci_name(pdev));
+	if (!s->misc.name) {
+		kfree(s);
+		return -ENOMEM;
+	}
 	s->misc.fops = &sample_fops;
 	s->misc.parent = &pdev->dev;
 	error = misc_register(&s->misc);
@@ -198,21 +226,13 @@ static int sample_add_mmap(struct pci_dev *pdev)
 		kfree(s);
 		return error;
 	}
+	pci_set_drvdata(pdev, s);
 	return devm_add_action_or_reset(&pdev->dev, sample_unregister, s);
 }
 
 /* The kernel: struct pages of its own */
 
 /* begin-own */
-static void sample_folio_free(struct folio *folio)
-{
-	/* The last reference is gone: an allocator would have it back here. */
-}
-
-static const struct dev_pagemap_ops sample_pagemap_ops = {
-	.folio_free	= sample_folio_free,
-};
-
 static int sample_add_own(struct pci_dev *pdev)
 {
 	struct dev_pagemap *pgmap = devm_kzalloc(&pdev->dev, sizeof(*pgmap), GFP_KERNEL);
@@ -224,7 +244,6 @@ static int sample_add_own(struct pci_dev *pdev)
 	pgmap->range.start = pci_resource_start(pdev, BAR);
 	pgmap->range.end = pci_resource_end(pdev, BAR);
 	pgmap->nr_range = 1;
-	pgmap->ops = &sample_pagemap_ops;
 	pgmap->memremap_flags = MEMREMAP_WC;
 	addr = devm_memremap_pages(&pdev->dev, pgmap);
 	if (IS_ERR(addr))
@@ -235,6 +254,7 @@ static int sample_add_own(struct pci_dev *pdev)
 	wmb();
 	return 0;
 }
+
 /* end-own */
 
 /* Other devices: peer-to-peer DMA */
@@ -248,6 +268,7 @@ static int sample_add_p2p(struct pci_dev *pdev)
 		pci_p2pmem_publish(pdev, true);
 	return error;
 }
+
 /* end-p2p */
 
 static int sample_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -270,9 +291,15 @@ static int sample_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return sample_add_mmap(pdev);
 }
 
+static const struct pci_error_handlers sample_err_handler = {
+	.reset_prepare	= sample_reset_prepare,
+	.reset_done	= sample_reset_done,
+};
+
 static struct pci_driver sample_driver = {
-	.name	= KBUILD_MODNAME,
-	.probe	= sample_probe,
+	.name		= KBUILD_MODNAME,
+	.probe		= sample_probe,
+	.err_handler	= &sample_err_handler,
 };
 module_pci_driver(sample_driver);
 

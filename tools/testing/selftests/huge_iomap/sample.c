@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The sample driver of Documentation/driver-api/pfnmap.rst: what the document says of
- * its mappings is so.
+ * The sample driver of Documentation/driver-api/pfnmap.rst: the leaves and the type of
+ * its mappings, what mmap() refuses, and what is left when the driver goes.
  */
 #include "huge_iomap_vfio.h"
 
@@ -9,7 +9,7 @@
 
 #include "kselftest_harness.h"
 
-#define NODE	"/dev/pfnmap_bar"
+#define NODE	"/dev/pfnmap_bar-" PCI_NAME
 #define PARAM(name)	"/sys/module/pfnmap_bar/parameters/" name
 
 FIXTURE(sample) {
@@ -63,6 +63,15 @@ TEST_F_TIMEOUT(sample, leaves, MINUTES(2))
 
 TEST_F(sample, refused)
 {
+	int ro = open(NODE, O_RDONLY);
+	char *p;
+
+	/* A shared mapping that cannot be written to is shared. */
+	ASSERT_GE(ro, 0);
+	p = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, ro, 0);
+	EXPECT_NE(MAP_FAILED, p);
+	munmap(p, SZ_4K);
+	close(ro);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE,
 				   self->fd, 0));
 	EXPECT_EQ(EINVAL, errno);
