@@ -188,7 +188,6 @@ TEST_F_TIMEOUT(access, ptrace, MINUTES(2))
 /* follow_pfnmap_start() says the same of a page, whichever leaf maps it. */
 TEST_F_TIMEOUT(access, follow, MINUTES(2))
 {
-	static const __u64 sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
 	struct test_huge_iomap_user user = { .bytes = SZ_4K };
 	struct test_huge_iomap_follow follow;
 
@@ -203,7 +202,7 @@ TEST_F_TIMEOUT(access, follow, MINUTES(2))
 			ASSERT_EQ(0, ioctl(self->thi, THI_FOLLOW, &follow))
 				TH_LOG("prot %d, %#llx", prots[i], places[p]);
 			EXPECT_EQ(self->bar + places[p], follow.phys);
-			EXPECT_EQ(sizes[self->max], follow.size);
+			EXPECT_EQ(leaf_sizes[self->max], follow.size);
 			EXPECT_EQ(user.type, follow.type);
 			EXPECT_EQ(!!(prots[i] & PROT_WRITE), follow.writable);
 		}

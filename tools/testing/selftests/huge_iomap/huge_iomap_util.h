@@ -35,6 +35,7 @@
 #define SZ_1G		0x40000000ULL
 
 static const char * const leaf_names[THI_NR_LEAF] = { "4K", "2M", "1G" };
+static const __u64 leaf_sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
 
 /*
  * ns since @begin. With QEMU's -icount that is the number of instructions, and
@@ -211,7 +212,6 @@ struct ideal {
 static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 					int max)
 {
-	static const __u64 sizes[THI_NR_LEAF] = { SZ_4K, SZ_2M, SZ_1G };
 	const bool chance = option_off();
 	struct ideal ideal = {};
 	__u64 off, next;
@@ -220,9 +220,9 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 		int leaf = THI_4K;
 
 		for (int i = max; i > THI_4K && leaf == THI_4K; i--)
-			if ((pa + off) % sizes[i] == 0 &&
-			    (!chance || (va + off) % sizes[i] == 0) &&
-			    bytes - off >= sizes[i])
+			if ((pa + off) % leaf_sizes[i] == 0 &&
+			    (!chance || (va + off) % leaf_sizes[i] == 0) &&
+			    bytes - off >= leaf_sizes[i])
 				leaf = i;
 		ideal.nr[leaf]++;
 		if (leaf < THI_1G && (!off || (va + off) % SZ_1G == 0))

@@ -106,13 +106,11 @@ static inline __u64 config_offset(struct vfio *fd)
  */
 static inline void busy_wait(unsigned int usec)
 {
-	struct timespec begin, now;
+	struct timespec begin;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	do
-		clock_gettime(CLOCK_MONOTONIC, &now);
-	while ((now.tv_sec - begin.tv_sec) * 1000000 +
-	       (now.tv_nsec - begin.tv_nsec) / 1000 < usec);
+	while (ns_since(&begin) / 1000 < usec)
+		;
 }
 
 /* Memory decode of the device, by config space. 0, or an errno */

@@ -362,7 +362,6 @@ static bool cuts_block(struct bar *now, struct bar *then, __u64 at, __u64 size)
 /* What a change should return if all blocks are mapped by leaves of up to @max */
 static int expected(struct bar *now, struct bar *then, int max)
 {
-	static const __u64 sizes[] = { SZ_4K, SZ_2M, SZ_1G };
 	bool cut = false;
 
 	/* Types change where an MTRR begins or ends. */
@@ -372,8 +371,8 @@ static int expected(struct bar *now, struct bar *then, int max)
 				&now->range[i] : &then->range[i - now->nr];
 			const __u64 start = r->offset, end = start + r->bytes;
 
-			cut |= cuts_block(now, then, start, sizes[leaf]) ||
-			       cuts_block(now, then, end, sizes[leaf]);
+			cut |= cuts_block(now, then, start, leaf_sizes[leaf]) ||
+			       cuts_block(now, then, end, leaf_sizes[leaf]);
 		}
 	}
 	return cut ? EBUSY : 0;

@@ -67,7 +67,6 @@ static const struct range ranges[] = {
 static bool only_in(int fd, __u32 handle, const struct range *r, bool ro)
 {
 	const __u64 end = r->offset + r->nr * SZ_4K;
-	static const __u64 sizes[] = { SZ_4K, SZ_2M, SZ_1G };
 	struct test_huge_iomap_page page;
 	__u64 next;
 
@@ -76,7 +75,7 @@ static bool only_in(int fd, __u32 handle, const struct range *r, bool ro)
 
 		if (thi_page(fd, handle, o, &page) || !page.present || page.wrong)
 			return false;
-		next = (o & ~(sizes[page.leaf] - 1)) + sizes[page.leaf];
+		next = (o & ~(leaf_sizes[page.leaf] - 1)) + leaf_sizes[page.leaf];
 		/* A leaf is in it or not. */
 		if (ro && ((o < r->offset && next > r->offset) || (in && next > end)))
 			return false;

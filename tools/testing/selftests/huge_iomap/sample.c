@@ -45,13 +45,12 @@ FIXTURE_TEARDOWN(sample)
 TEST_F_TIMEOUT(sample, leaves, MINUTES(2))
 {
 	const int max = user_max_leaf();
-	const __u64 size[] = { SZ_4K, SZ_2M, SZ_1G };
 	struct user_leaves l;
 	char *p;
 
 	p = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
 	ASSERT_NE(MAP_FAILED, p);
-	EXPECT_EQ(0, (unsigned long)p % size[max]);
+	EXPECT_EQ(0, (unsigned long)p % leaf_sizes[max]);
 	store(p + SZ_2M, 0x5a);
 	EXPECT_EQ(0x5a, load(p + SZ_2M));
 	ASSERT_TRUE(dump_leaves(p, SZ_1G, &l));
