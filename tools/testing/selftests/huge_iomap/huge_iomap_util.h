@@ -229,7 +229,7 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 			ideal.tables++;
 		if (leaf < THI_2M && (!off || (va + off) % SZ_2M == 0))
 			ideal.tables++;
-		next = off + sizes[leaf];
+		next = off + leaf_sizes[leaf];
 	}
 	return ideal;
 }
