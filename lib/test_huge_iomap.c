@@ -605,7 +605,7 @@ static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
 		*leaf = THI_1G;
 		*present = pud_val(*pud) & _PAGE_PRESENT;
 		*write = pud_write(*pud);
-		*prot = pgprot_large_2_4k(__pgprot(pud_flags(*pud)));
+		*prot = pud_pgprot(*pud);
 		return PUD_SIZE;
 	}
 	pmd = pmd_offset(pud, addr);
@@ -613,7 +613,7 @@ static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
 		*leaf = THI_2M;
 		*present = pmd_val(*pmd) & _PAGE_PRESENT;
 		*write = pmd_write(*pmd);
-		*prot = pgprot_large_2_4k(__pgprot(pmd_flags(*pmd)));
+		*prot = pmd_pgprot(*pmd);
 		return PMD_SIZE;
 	}
 	pte = pte_offset_kernel(pmd, addr);

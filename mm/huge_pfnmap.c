@@ -19,16 +19,14 @@
  *   see a huge entry until the table is there, lock, and look again.
  */
 
-#include <linux/compat.h>
-#include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/huge_iomap.h>
 #include <linux/mm.h>
-#include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgalloc.h>
 #include <linux/printk.h>
 
+#include "huge_pfnmap.h"
 #include "internal.h"
 
 /*
@@ -42,7 +40,7 @@ static void fill_pmds(struct mm_struct *mm, unsigned long addr, pmd_t *pmdp,
 	unsigned long pfn = pud_pfn(leaf);
 
 	for (int i = 0; i < PTRS_PER_PMD; i++) {
-		set_pmd_at(mm, addr, pmdp + i, pfn_pmd(pfn, prot));
+		set_pmd_at(mm, addr, pmdp + i, pmd_mkhuge(pfn_pmd(pfn, prot)));
 		addr += PMD_SIZE;
 		pfn += PMD_SIZE >> PAGE_SHIFT;
 	}
@@ -51,7 +49,7 @@ static void fill_pmds(struct mm_struct *mm, unsigned long addr, pmd_t *pmdp,
 static void fill_ptes(struct mm_struct *mm, unsigned long addr, pgtable_t table,
 		      pmd_t leaf)
 {
-	const pgprot_t prot = pgprot_large_2_4k(pmd_pgprot(leaf));
+	const pgprot_t prot = pmd_pgprot(leaf);
 	pmd_t pmd;
 	pte_t *pte;
 
@@ -216,11 +214,10 @@ static pud_t *find_pud(struct mm_struct *mm, unsigned long addr)
 
 /**
  * huge_pfnmap_split - split the leaves of device memory around an address
- * @vma: VMA that @addr lies in, or where it ends
+ * @vma: VM_PFNMAP VMA that @addr lies in, or where it ends
  * @addr: user address, a multiple of PAGE_SIZE
  *
- * Splits until @addr is the start of a leaf, so that the VMA can be cut there. Does
- * nothing for other VMAs.
+ * Splits until @addr is the start of a leaf, so that the VMA can be cut there.
  *
  * Context: Process context, may sleep. The mmap lock is held for writing. Locks the
  * VMA for writing: no fault may bring a leaf back.
@@ -231,9 +228,6 @@ int huge_pfnmap_split(struct vm_area_struct *vma, unsigned long addr)
 	pud_t *pudp;
 	pmd_t *pmdp;
 	int err;
-
-	if (!(vma->vm_flags & VM_PFNMAP))
-		return 0;
 
 	vma_start_write(vma);
 	pudp = find_pud(vma->vm_mm, addr);
@@ -272,7 +266,7 @@ static int split_pmds_for_move(struct vm_area_struct *vma, pud_t *pudp,
 
 /**
  * huge_pfnmap_split_for_move - split the leaves that mremap() cannot move whole
- * @vma: VMA to move
+ * @vma: VM_PFNMAP VMA to move
  * @addr: start of the range, in bytes
  * @new_addr: where it moves to
  * @len: length of the range in bytes
@@ -291,9 +285,6 @@ int huge_pfnmap_split_for_move(struct vm_area_struct *vma, unsigned long addr,
 	unsigned long next;
 	pud_t *pudp;
 	int err;
-
-	if (!(vma->vm_flags & VM_PFNMAP))
-		return 0;
 
 	err = huge_pfnmap_split(vma, addr);
 	if (!err)
@@ -324,7 +315,7 @@ int huge_pfnmap_split_for_move(struct vm_area_struct *vma, unsigned long addr,
 /* Can a write fault on a leaf be resolved without asking the driver? */
 static bool can_mkwrite(struct vm_area_struct *vma)
 {
-	const vm_flags_t need = VM_PFNMAP | VM_SHARED | VM_WRITE;
+	const vm_flags_t need = VM_SHARED | VM_WRITE;
 
 	return (vma->vm_flags & need) == need && !vma->vm_ops->huge_fault &&
 	       !vma->vm_ops->pfn_mkwrite;
@@ -383,138 +374,3 @@ bool huge_pfnmap_mkwrite_pmd(struct vm_fault *vmf)
 	spin_unlock(vmf->ptl);
 	return true;
 }
-
-static bool leaf_fits(struct vm_area_struct *vma, unsigned long addr,
-		      unsigned long end, unsigned long pfn, pgprot_t prot,
-		      unsigned int shift)
-{
-	const unsigned long size = 1UL << shift;
-
-	if (huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), end - addr,
-				  huge_pfnmap_max_shift(vma)) < shift)
-		return false;
-	if (!pfnmap_leaf_allowed(pfn, size))
-		return false;
-	/* Where one is refused for PROT_NONE, the PTE level says so. */
-	if (!arch_has_pfn_modify_check() || vma_is_accessible(vma))
-		return true;
-	for (unsigned long nr = size >> PAGE_SHIFT; nr; nr--, pfn++)
-		if (!pfn_modify_allowed(pfn, prot))
-			return false;
-	return true;
-}
-
-/**
- * huge_pfnmap_set_pud - map device memory with a PUD leaf if one fits
- * @vma: VMA to map in
- * @pudp: entry that maps @addr
- * @addr: user address
- * @end: end of the range to map in this entry
- * @pfn: pfn to map at @addr
- * @prot: protection and memory type, in the format of a PTE
- *
- * Context: The mmap lock is held for writing. Takes pud_lock().
- * Return: true if the entry maps the range now, false if it needs a table.
- */
-bool huge_pfnmap_set_pud(struct vm_area_struct *vma, pud_t *pudp,
-			 unsigned long addr, unsigned long end,
-			 unsigned long pfn, pgprot_t prot)
-{
-	spinlock_t *ptl = pud_lockptr(vma->vm_mm, pudp);
-	bool none;
-
-	if (!leaf_fits(vma, addr, end, pfn, prot, PUD_SHIFT))
-		return false;
-
-	spin_lock(ptl);
-	none = pud_none(*pudp);
-	if (none)
-		set_pud_at(vma->vm_mm, addr, pudp,
-			   pud_mkspecial(pud_mkhuge(pfn_pud(pfn, pgprot_4k_2_large(prot)))));
-	spin_unlock(ptl);
-	return none;
-}
-
-/**
- * huge_pfnmap_set_pmd - map device memory with a PMD leaf if one fits
- * @vma: VMA to map in
- * @pmdp: entry that maps @addr
- * @addr: user address
- * @end: end of the range to map in this entry
- * @pfn: pfn to map at @addr
- * @prot: protection and memory type, in the format of a PTE
- *
- * Context: The mmap lock is held for writing. Takes pmd_lock().
- * Return: As huge_pfnmap_set_pud().
- */
-bool huge_pfnmap_set_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
-			 unsigned long addr, unsigned long end,
-			 unsigned long pfn, pgprot_t prot)
-{
-	spinlock_t *ptl = pmd_lockptr(vma->vm_mm, pmdp);
-	bool none;
-
-	if (!leaf_fits(vma, addr, end, pfn, prot, PMD_SHIFT))
-		return false;
-
-	spin_lock(ptl);
-	none = pmd_none(*pmdp);
-	if (none)
-		set_pmd_at(vma->vm_mm, addr, pmdp,
-			   pmd_mkspecial(pmd_mkhuge(pfn_pmd(pfn, pgprot_4k_2_large(prot)))));
-	spin_unlock(ptl);
-	return none;
-}
-
-/**
- * huge_pfnmap_get_unmapped_area - place a mapping of device memory for leaves
- * @file: file to map
- * @addr: hint, or the address with MAP_FIXED
- * @len: length in bytes
- * @pgoff: offset in the file, in pages
- * @flags: MAP_*
- * @pa: physical address that the mapping will start at. Its alignment counts only,
- *	so an offset from an aligned start will do.
- *
- * For f_op->get_unmapped_area(). Chooses an address that is congruent to @pa modulo
- * the largest leaf that fits. That costs randomization: 18 bits of the page number
- * for a mapping with a full 1 GiB block, 9 bits for one with a full 2 MiB block. A
- * hint that is free, MAP_FIXED, private mappings and 32-bit tasks are as with
- * mm_get_unmapped_area(), and so is a mapping for which there is no room with
- * padding. Private mappings can be copied page by page, also those of a file that is
- * open for reading only. A driver can forbid that, by clearing VM_MAYWRITE, but not
- * before the mapping has its address.
- *
- * Context: Process context, the mmap lock is held for writing.
- * Return: the address, or a negative errno.
- */
-unsigned long huge_pfnmap_get_unmapped_area(struct file *file,
-					    unsigned long addr,
-					    unsigned long len,
-					    unsigned long pgoff,
-					    unsigned long flags, phys_addr_t pa)
-{
-	unsigned int shift = huge_iomap_max_shift(PAGE_KERNEL);
-	unsigned long plain, padded, place, size;
-
-	plain = mm_get_unmapped_area(file, addr, len, pgoff, flags);
-	if (IS_ERR_VALUE(plain) || (flags & MAP_FIXED) ||
-	    (flags & MAP_TYPE) == MAP_PRIVATE || in_compat_syscall() ||
-	    (addr && plain == PAGE_ALIGN(addr)))
-		return plain;
-
-	for (; shift >= PMD_SHIFT; shift = shift > PMD_SHIFT ? PMD_SHIFT : 0) {
-		size = 1UL << shift;
-		if (huge_iomap_congruent_shift(pa, len, shift) < shift)
-			continue;
-		padded = len + size - PAGE_SIZE;
-		if (padded < len)
-			continue;
-		/* The hint is not free, but it tells which part of memory to use. */
-		place = mm_get_unmapped_area(file, addr, padded, pgoff, flags);
-		if (!IS_ERR_VALUE(place))
-			return place + ((pa - place) & (size - 1));
-	}
-	return plain;
-}
-EXPORT_SYMBOL_GPL(huge_pfnmap_get_unmapped_area);

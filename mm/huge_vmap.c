@@ -15,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/unroll.h>
 
+#include "huge_vmap.h"
 #include "internal.h"
 
 #define BLOCK	((unsigned int)(PMD_SIZE >> PAGE_SHIFT))

@@ -24,12 +24,12 @@
  * The flush is done under the lock, before anyone can change them.
  */
 
-#include <linux/huge_iomap.h>
 #include <linux/mm.h>
 #include <linux/pgalloc.h>
 
 #include <asm/tlbflush.h>
 
+#include "huge_vmap.h"
 #include "internal.h"
 
 static pud_t *find_pud(unsigned long addr)
@@ -80,7 +80,7 @@ static void replace_pud(pud_t *pudp, unsigned long start, pmd_t *table)
 	unsigned long pfn = pud_pfn(leaf);
 
 	for (int i = 0; i < PTRS_PER_PMD; i++, pfn += PMD_SIZE >> PAGE_SHIFT)
-		set_pmd(table + i, pfn_pmd(pfn, pud_pgprot(leaf)));
+		set_pmd(table + i, pmd_mkhuge(pfn_pmd(pfn, pud_pgprot(leaf))));
 	smp_wmb(); /* See comment in pmd_install() */
 	pud_populate(&init_mm, pudp, table);
 	flush_tlb_kernel_range(start, start + PUD_SIZE);
@@ -89,7 +89,7 @@ static void replace_pud(pud_t *pudp, unsigned long start, pmd_t *table)
 static void replace_pmd(pmd_t *pmdp, unsigned long start, pte_t *table)
 {
 	const pmd_t leaf = pmdp_get(pmdp);
-	const pgprot_t prot = pgprot_large_2_4k(pmd_pgprot(leaf));
+	const pgprot_t prot = pmd_pgprot(leaf);
 	unsigned long pfn = pmd_pfn(leaf);
 
 	for (int i = 0; i < PTRS_PER_PTE; i++)

@@ -10,7 +10,6 @@
  * that the device is off. What a fault has mapped before that is unmapped after it.
  */
 #include <linux/cleanup.h>
-#include <linux/huge_iomap.h>
 #include <linux/io.h>
 #include <linux/kref.h>
 #include <linux/memremap.h>
@@ -19,6 +18,7 @@
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/pfnmap.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
 
@@ -50,16 +50,34 @@ struct sample_file {
 
 /* User space: mmap() */
 
+/* begin-extent */
+/* The BAR begins at the start of the file. */
+static struct pfn_extent sample_extent(const struct sample *s)
+{
+	return (struct pfn_extent) {
+		.pgoff = 0,
+		.pfn = PHYS_PFN(s->start),
+		.nr = PHYS_PFN(s->bytes),
+	};
+}
+
+static int sample_pfn_extent(struct file *file, pgoff_t pgoff,
+			     struct pfn_extent *extent)
+{
+	struct sample_file *f = file->private_data;
+
+	*extent = sample_extent(f->s);
+	return 0;
+}
+
+/* end-extent */
+
 /* begin-fault */
 static vm_fault_t sample_fault(struct vm_fault *vmf)
 {
 	struct sample_file *f = vmf->vma->vm_private_data;
 	struct sample *s = f->s;
-	const struct pfn_extent bar = {
-		.pgoff = 0,			/* the BAR begins at the file's start */
-		.pfn = PHYS_PFN(s->start),
-		.nr = PHYS_PFN(s->bytes),
-	};
+	const struct pfn_extent bar = sample_extent(s);
 
 	guard(rwsem_read)(&s->lock);
 	if (s->off)
@@ -92,18 +110,6 @@ static int sample_mmap_prepare(struct vm_area_desc *desc)
 }
 
 /* end-mmap */
-
-#ifdef CONFIG_HUGE_PFNMAP
-static unsigned long sample_get_unmapped_area(struct file *file, unsigned long addr,
-					      unsigned long len, unsigned long pgoff,
-					      unsigned long flags)
-{
-	struct sample_file *f = file->private_data;
-
-	return huge_pfnmap_get_unmapped_area(file, addr, len, pgoff, flags,
-					     f->s->start + PFN_PHYS(pgoff));
-}
-#endif
 
 static void sample_free(struct kref *ref)
 {
@@ -145,9 +151,7 @@ static const struct file_operations sample_fops = {
 	.open			= sample_open,
 	.release		= sample_release,
 	.mmap_prepare		= sample_mmap_prepare,
-#ifdef CONFIG_HUGE_PFNMAP
-	.get_unmapped_area	= sample_get_unmapped_area,
-#endif
+	.pfn_extent		= sample_pfn_extent,
 };
 
 /* begin-revoke */

@@ -10,6 +10,8 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "../huge_vmap.h"
+
 #define BLOCK		((unsigned long)(PMD_SIZE >> PAGE_SHIFT))
 #define MAX_NR		(8 * BLOCK)
 #define NR_CASES	4000

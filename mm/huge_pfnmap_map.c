@@ -1,22 +1,152 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Faults on VM_PFNMAP mappings whose driver has vm_ops->hugepfn_fault().
+ * Huge leaves of VM_PFNMAP mappings: install them.
  *
- * The driver names an extent: what lies where, physically contiguous. The leaf is
- * chosen here, for all drivers and by one policy.
+ * One installer, with one set of checks, for remap_pfn_range() and for faults on
+ * mappings whose driver has vm_ops->hugepfn_fault(). Such a driver names an extent:
+ * what lies where, physically contiguous. The leaf is chosen here, for all drivers
+ * and by one policy.
  *
- * Locking: the caller holds the mmap lock for reading, or the VMA lock. An entry is
- * set under the lock of its page table, and only where there is none, so two faults
- * can race, and a fault with a zap: the driver's own lock, held around
- * vmf_insert_pfn_extent(), decides whether a zap comes before or behind it.
+ * Locking: an entry is set under the lock of its page table, pud_lock() or
+ * pmd_lock(), and only where there is none. remap_pfn_range() holds the mmap lock for
+ * writing. A fault holds it for reading, or the VMA lock: so two faults can race, and
+ * a fault with a zap. The driver's own lock, held around vmf_insert_pfn_extent(),
+ * decides whether a zap comes before or after it.
  */
 
 #include <linux/export.h>
 #include <linux/huge_iomap.h>
 #include <linux/mm.h>
+#include <linux/pfnmap.h>
 #include <linux/pgtable.h>
 
+#include "huge_pfnmap.h"
 #include "internal.h"
+
+/* What may be mapped around an address */
+struct window {
+	unsigned long start;	/* user addresses */
+	unsigned long end;
+	unsigned long addr;	/* in a page with this ... */
+	unsigned long pfn;	/* ... pfn */
+	bool lookup;		/* the memory type is not known yet */
+};
+
+static unsigned long window_pfn(const struct window *w, unsigned long addr)
+{
+	return w->pfn - ((w->addr - addr) >> PAGE_SHIFT);
+}
+
+/* Does a leaf of this size around the address lie in the window? */
+static bool leaf_fits(struct vm_area_struct *vma, const struct window *w,
+		      pgprot_t prot, unsigned int shift)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
+	unsigned long pfn = window_pfn(w, addr);
+
+	if (addr < w->start ||
+	    huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), w->end - addr,
+				  huge_pfnmap_max_shift(vma)) < shift)
+		return false;
+	/* Where one is refused for PROT_NONE, the PTE level says so. */
+	if (!arch_has_pfn_modify_check() || vma_is_accessible(vma))
+		return true;
+	for (unsigned long nr = 1UL << (shift - PAGE_SHIFT); nr; nr--, pfn++)
+		if (!pfn_modify_allowed(pfn, prot))
+			return false;
+	return true;
+}
+
+/*
+ * VM_FAULT_NOPAGE: a leaf is there, this one or another. There is no table to fall
+ * back to then, whatever becomes of it.
+ */
+static vm_fault_t install_pud(struct vm_area_struct *vma, pud_t *pudp,
+			      const struct window *w, pgprot_t prot, bool write)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
+	pud_t pud = pudp_get(pudp);
+	unsigned long pfn;
+
+	if (!pud_none(pud) && (pud_leaf(pud) || !pud_present(pud)))
+		return VM_FAULT_NOPAGE;
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
+	    !has_transparent_pud_hugepage() ||
+	    !pud_none(pud) || !leaf_fits(vma, w, prot, PUD_SHIFT))
+		return VM_FAULT_FALLBACK;
+	pfn = window_pfn(w, addr);
+	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, PUD_SIZE, &prot))
+		return VM_FAULT_FALLBACK;
+	return insert_pfn_pud(vma, addr, pudp, pfn, prot, write);
+}
+
+static vm_fault_t install_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			      const struct window *w, pgprot_t prot, bool write)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
+	pmd_t pmd = pmdp_get_lockless(pmdp);
+	unsigned long pfn;
+
+	/* As in install_pud() */
+	if (!pmd_none(pmd) && (pmd_leaf(pmd) || !pmd_present(pmd)))
+		return VM_FAULT_NOPAGE;
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
+	    !has_transparent_hugepage() ||
+	    !pmd_none(pmd) || !leaf_fits(vma, w, prot, PMD_SHIFT))
+		return VM_FAULT_FALLBACK;
+	pfn = window_pfn(w, addr);
+	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, PMD_SIZE, &prot))
+		return VM_FAULT_FALLBACK;
+	return insert_pfn_pmd(vma, addr, pmdp, pfn, prot, write);
+}
+
+/**
+ * huge_pfnmap_map_pud - map device memory with a PUD leaf if one fits
+ * @vma: VMA to map in
+ * @pudp: entry that maps @addr, with no leaf
+ * @addr: user address
+ * @end: end of the range to map in this entry
+ * @pfn: pfn to map at @addr
+ * @prot: protection and memory type, of a base page
+ *
+ * Context: The mmap lock is held for writing. Takes pud_lock().
+ * Return: true if the entry maps the range now, false if it needs a table.
+ */
+bool huge_pfnmap_map_pud(struct vm_area_struct *vma, pud_t *pudp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot)
+{
+	const struct window w = {
+		.start = addr, .end = end, .addr = addr, .pfn = pfn,
+	};
+
+	return (install_pud(vma, pudp, &w, prot, false) & VM_FAULT_NOPAGE) &&
+	       pud_leaf(pudp_get(pudp));
+}
+
+/**
+ * huge_pfnmap_map_pmd - map device memory with a PMD leaf if one fits
+ * @vma: VMA to map in
+ * @pmdp: entry that maps @addr, with no leaf
+ * @addr: user address
+ * @end: end of the range to map in this entry
+ * @pfn: pfn to map at @addr
+ * @prot: protection and memory type, of a base page
+ *
+ * Context: The mmap lock is held for writing. Takes pmd_lock().
+ * Return: As huge_pfnmap_map_pud().
+ */
+bool huge_pfnmap_map_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			 unsigned long addr, unsigned long end,
+			 unsigned long pfn, pgprot_t prot)
+{
+	const struct window w = {
+		.start = addr, .end = end, .addr = addr, .pfn = pfn,
+	};
+
+	return (install_pmd(vma, pmdp, &w, prot, false) & VM_FAULT_NOPAGE) &&
+	       pmd_leaf(pmdp_get(pmdp));
+}
 
 /*
  * Is there nothing mapped where the fault happened? If a leaf is there, the fault is
@@ -72,64 +202,10 @@ vm_fault_t handle_hugepfn_fault(struct vm_fault *vmf, bool *mapped)
 	return ret;
 }
 
-/* The part of an extent that its VMA covers */
-struct window {
-	unsigned long start;	/* user addresses */
-	unsigned long end;
-	unsigned long addr;	/* where the fault is, in a page with this ... */
-	unsigned long pfn;	/* ... pfn */
-	unsigned int max_shift;	/* of a leaf */
-};
-
-static unsigned long window_pfn(const struct window *w, unsigned long addr)
-{
-	return w->pfn - ((w->addr - addr) >> PAGE_SHIFT);
-}
-
-/* Does a leaf of this size around the fault lie in the window? */
-static bool window_fits(const struct window *w, unsigned int shift)
-{
-	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
-
-	return addr >= w->start &&
-	       huge_iomap_leaf_shift(addr, PFN_PHYS(window_pfn(w, addr)),
-				     w->end - addr, w->max_shift) >= shift;
-}
-
 /* A driver with pfn_mkwrite() makes pages writable by a second fault. */
 static bool is_write(struct vm_fault *vmf)
 {
 	return (vmf->flags & FAULT_FLAG_WRITE) && !vmf->vma->vm_ops->pfn_mkwrite;
-}
-
-static vm_fault_t insert_pud(struct vm_fault *vmf, const struct window *w)
-{
-	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
-	pud_t pud = pudp_get(vmf->pud);
-
-	/* Whatever becomes of a leaf: there is no table to fall back to. */
-	if (!pud_none(pud) && (pud_leaf(pud) || !pud_present(pud)))
-		return VM_FAULT_NOPAGE;
-	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
-	    !has_transparent_pud_hugepage() ||
-	    !pud_none(pud) || !window_fits(w, PUD_SHIFT))
-		return VM_FAULT_FALLBACK;
-	return vmf_insert_pfn_pud(vmf, window_pfn(w, addr), is_write(vmf));
-}
-
-static vm_fault_t insert_pmd(struct vm_fault *vmf, const struct window *w)
-{
-	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
-	pmd_t pmd = pmdp_get_lockless(vmf->pmd);
-
-	/* As in insert_pud() */
-	if (!pmd_none(pmd) && (pmd_leaf(pmd) || !pmd_present(pmd)))
-		return VM_FAULT_NOPAGE;
-	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
-	    !has_transparent_hugepage() ||
-	    !pmd_none(pmd) || !window_fits(w, PMD_SHIFT))
-		return VM_FAULT_FALLBACK;
-	return vmf_insert_pfn_pmd(vmf, window_pfn(w, addr), is_write(vmf));
 }
 
 /* The page that was asked for is accessed, and dirty if that was a write. */
@@ -244,9 +320,9 @@ vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
 	w.end = w.addr + (min(extent->nr - before,
 			      (vma->vm_end - w.addr) >> PAGE_SHIFT)
 			  << PAGE_SHIFT);
-	w.max_shift = huge_pfnmap_max_shift(vma);
+	w.lookup = true;
 
-	ret = insert_pud(vmf, &w);
+	ret = install_pud(vma, vmf->pud, &w, vma->vm_page_prot, is_write(vmf));
 	if (!(ret & VM_FAULT_FALLBACK))
 		return ret;
 
@@ -258,7 +334,7 @@ vm_fault_t vmf_insert_pfn_extent(struct vm_fault *vmf,
 	/* As in __handle_mm_fault(): the table, if it was a leaf before */
 	vmf->pmd = pmd_offset(vmf->pud, w.addr);
 
-	ret = insert_pmd(vmf, &w);
+	ret = install_pmd(vma, vmf->pmd, &w, vma->vm_page_prot, is_write(vmf));
 	if (!(ret & VM_FAULT_FALLBACK))
 		return ret;
 	return insert_ptes(vmf, &w);
