@@ -11,14 +11,9 @@
  */
 #include "../build/linux/tools/testing/selftests/huge_iomap/huge_iomap_vfio.h"
 
-#include "../build/linux/lib/test_huge_vmap_uapi.h"
-#include "../build/linux/lib/test_memremap_uapi.h"
-
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <x86intrin.h>
-
-#define VMAP_DEVICE	"/dev/test_huge_vmap"
 
 static void die(const char *what)
 {
@@ -263,8 +258,8 @@ static void vmap(const char *kernel, const char *place, int fd,
 	       "\"leaves_4k\": %llu, \"leaves_2m\": %llu, \"leaves_1g\": %llu, "
 	       "\"table_kib\": %llu}\n",
 	       kernel, place, pages * SZ_4K, first_map, first_unmap, map.ticks,
-	       unmap.ticks, leaves.leaf[THV_4K], leaves.leaf[THV_2M],
-	       leaves.leaf[THV_1G], (leaves.tables + 1) * 4);
+	       unmap.ticks, leaves.leaf[THI_4K], leaves.leaf[THI_2M],
+	       leaves.leaf[THI_1G], (leaves.tables + 1) * 4);
 	fflush(stdout);
 }
 
@@ -282,12 +277,12 @@ static __u32 pages_of(int fd, __u32 order, __u32 flags)
 static void vmaps(const char *kernel)
 {
 	struct test_huge_vmap_piece *scattered, piece = { .nr = PAGES_512M, .step = 1 };
-	int fd = open(VMAP_DEVICE, O_RDWR);
+	int fd = open(DEVICE, O_RDWR);
 	struct test_huge_vmap_pin pin = { .bytes = SZ_1G };
 	char *mem;
 
 	if (fd < 0)
-		die(VMAP_DEVICE);
+		die(DEVICE);
 	piece.block = pages_of(fd, 9, THV_COMPOUND);
 	vmap(kernel, "order-9 folios", fd, &piece, 1, PAGES_512M);
 	if (ioctl(fd, THV_FREE, &piece.block))
@@ -373,10 +368,10 @@ static void memremaps(const char *kernel)
 {
 	static const int gib[] = { 1, 4, 16 };
 	const bool base = !strcmp(kernel, "base");
-	int fd = open("/dev/test_memremap", O_RDWR);
+	int fd = open(DEVICE, O_RDWR);
 
 	if (fd < 0)
-		die("test_memremap");
+		die(DEVICE);
 	for (int i = 0; i < 3; i++) {
 		pages(kernel, "UC", fd, 0, 0, gib[i] * SZ_1G);
 		if (!base)

@@ -19,7 +19,6 @@
 
 #include <linux/blkdev.h>
 #include <linux/dax.h>
-#include <linux/huge_iomap.h>
 #include <linux/idr.h>
 #include <linux/kref.h>
 #include <linux/memcpy_wc.h>
@@ -28,6 +27,7 @@
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/pfnmap.h>
 #include <linux/pm.h>
 #include <linux/rwsem.h>
 #include <linux/sched/signal.h>
@@ -386,17 +386,17 @@ static int iopmem_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-#ifdef CONFIG_HUGE_PFNMAP
-static unsigned long iopmem_get_unmapped_area(struct file *file, unsigned long addr,
-					      unsigned long len, unsigned long pgoff,
-					      unsigned long flags)
+static int iopmem_pfn_extent(struct file *file, pgoff_t pgoff,
+			     struct pfn_extent *extent)
 {
 	struct iopmem_file *f = file->private_data;
 
-	return huge_pfnmap_get_unmapped_area(file, addr, len, pgoff, flags,
-					     f->iop->phys + PFN_PHYS(pgoff));
+	*extent = (struct pfn_extent) {
+		.pfn = PHYS_PFN(f->iop->phys),
+		.nr = PHYS_PFN(f->iop->size),
+	};
+	return 0;
 }
-#endif
 
 static void iopmem_free(struct kref *ref)
 {
@@ -452,9 +452,7 @@ static const struct file_operations iopmem_fops = {
 	.release		= iopmem_release,
 	.fsync			= iopmem_fsync,
 	.mmap			= iopmem_mmap,
-#ifdef CONFIG_HUGE_PFNMAP
-	.get_unmapped_area	= iopmem_get_unmapped_area,
-#endif
+	.pfn_extent		= iopmem_pfn_extent,
 	.llseek			= noop_llseek,
 };
 

@@ -18,9 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../../../lib/test_huge_iomap_uapi.h"
+#include "../../../../lib/test_huge_map/uapi.h"
 
-#define DEVICE		"/dev/test_huge_iomap"
+#define DEVICE		"/dev/test_huge_map"
 #define LIMIT		"/sys/kernel/mm/huge_iomap/limit"
 
 /* How long a test may take. A kernel with KASAN and lockdep: USERCFLAGS=-DSLOW=10 */

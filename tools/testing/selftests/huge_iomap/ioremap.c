@@ -514,7 +514,7 @@ TEST_F_TIMEOUT(bar, user_mapping, MINUTES(2))
 	FILE *f;
 	int fd = -1;
 
-	f = popen("ls /sys/bus/pci/drivers/test_huge_iomap/*/resource2", "r");
+	f = popen("ls /sys/bus/pci/drivers/test_huge_map/*/resource2", "r");
 	ASSERT_NE(NULL, f);
 	if (fscanf(f, "%127s", path) == 1)
 		fd = open(path, O_RDWR);

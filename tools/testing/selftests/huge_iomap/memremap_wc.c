@@ -5,8 +5,6 @@
  */
 #include "huge_iomap_vfio.h"
 
-#include "../../../../lib/test_memremap_uapi.h"
-
 #include "kselftest_harness.h"
 
 #define SZ_128M		(128 * SZ_1M)
@@ -94,7 +92,7 @@ FIXTURE_SETUP(memremap)
 	struct test_huge_iomap_unmap unmap;
 	struct test_huge_iomap_map req;
 
-	self->dev = open("/dev/test_memremap", O_RDWR);
+	self->dev = open(DEVICE, O_RDWR);
 	self->thi = open(DEVICE, O_RDWR);
 	if (self->dev < 0 || self->thi < 0)
 		SKIP(return, "no test drivers or no ivshmem device");
@@ -224,7 +222,7 @@ TEST_F_TIMEOUT(memremap, conflict, MINUTES(2))
 TEST_F_TIMEOUT(memremap, neighbours, MINUTES(2))
 {
 	static const __u64 gaps[] = { 0, SZ_2M, 62 * SZ_2M, 63 * SZ_2M, 64 * SZ_2M };
-	const int other = open("/dev/test_memremap", O_RDWR);
+	const int other = open(DEVICE, O_RDWR);
 
 	ASSERT_GE(other, 0);
 	for (int i = 0; i < ARRAY_SIZE(gaps); i++) {

@@ -7,7 +7,6 @@
 
 #include <sys/mman.h>
 
-#include "../../../../lib/test_huge_vmap_uapi.h"
 #include "kselftest_harness.h"
 
 #define MAPPED		(4 * SZ_1G)
@@ -264,7 +263,7 @@ FIXTURE_SETUP(ram)
 	void *p;
 
 	self->fd = open(DEVICE, O_RDWR);
-	self->vmap = open("/dev/test_huge_vmap", O_RDWR);
+	self->vmap = open(DEVICE, O_RDWR);
 	self->mem = open("/dev/mem", O_RDWR);
 	if (self->fd < 0 || self->vmap < 0 || self->mem < 0)
 		SKIP(return, "no test drivers or no /dev/mem");

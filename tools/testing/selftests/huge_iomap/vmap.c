@@ -11,11 +11,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "../../../../lib/test_huge_vmap_uapi.h"
 
 #include "kselftest_harness.h"
 
-#define VMAP_DEVICE	"/dev/test_huge_vmap"
 #define BLOCK		512		/* pages of a PMD leaf */
 #define PAGES_1G	(512 * BLOCK)
 #define MAX_PIECES	64
@@ -37,10 +35,10 @@ FIXTURE_VARIANT_ADD(vmap, map_ram) { .how = THV_VM_MAP_RAM, .folios = true };
 
 FIXTURE_SETUP(vmap)
 {
-	self->fd = open(VMAP_DEVICE, O_RDWR);
+	self->fd = open(DEVICE, O_RDWR);
 	if (self->fd < 0 && errno == ENOENT)
-		SKIP(return, "no " VMAP_DEVICE ": CONFIG_TEST_HUGE_VMAP is not set");
-	ASSERT_GE(self->fd, 0) TH_LOG(VMAP_DEVICE ": %s", strerror(errno));
+		SKIP(return, "no " DEVICE ": CONFIG_TEST_HUGE_VMAP is not set");
+	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	read_line(LIMIT, self->saved, sizeof(self->saved));
 	self->max = max_leaf();
 }
@@ -137,23 +135,23 @@ static bool is_contiguous(const __u64 *pfns, __u64 nr)
 
 /* The leaves of an area, from its address and pfns, by looking at every page */
 static void array_leaves(const __u64 *pfns, const struct area *area, int max,
-			 __u64 leaf[THV_NR_LEAF])
+			 __u64 leaf[THI_NR_LEAF])
 {
 	__u64 n, vpn = area->va / SZ_4K;
 
-	memset(leaf, 0, THV_NR_LEAF * sizeof(*leaf));
+	memset(leaf, 0, THI_NR_LEAF * sizeof(*leaf));
 	for (__u64 i = 0; i < area->nr; i += n) {
 		n = 1;
 		if (max >= THI_1G && !((vpn + i) % PAGES_1G) && !(pfns[i] % PAGES_1G) &&
 		    area->nr - i >= PAGES_1G && is_contiguous(pfns + i, PAGES_1G)) {
 			n = PAGES_1G;
-			leaf[THV_1G]++;
+			leaf[THI_1G]++;
 		} else if (max >= THI_2M && !((vpn + i) % BLOCK) && !(pfns[i] % BLOCK) &&
 			   area->nr - i >= BLOCK && is_contiguous(pfns + i, BLOCK)) {
 			n = BLOCK;
-			leaf[THV_2M]++;
+			leaf[THI_2M]++;
 		} else {
-			leaf[THV_4K]++;
+			leaf[THI_4K]++;
 		}
 	}
 }
@@ -167,7 +165,7 @@ static const char *check_area(int fd, const struct area *area, int max,
 {
 	struct test_huge_vmap_pfns req = { .handle = area->handle, .nr = area->nr };
 	const char *wrong = NULL;
-	__u64 ideal[THV_NR_LEAF];
+	__u64 ideal[THI_NR_LEAF];
 	__u64 *pfns, i;
 
 	pfns = malloc(area->nr * sizeof(*pfns));
@@ -206,11 +204,11 @@ do {										\
 	_wrong = check_area(self->fd, &_a, self->max, &_l);			\
 	EXPECT_EQ(NULL, _wrong) {						\
 		TH_LOG("%s: %llu 4K, %llu 2M, %llu 1G at %#llx", _wrong,	\
-		       _l.leaf[THV_4K], _l.leaf[THV_2M], _l.leaf[THV_1G],	\
+		       _l.leaf[THI_4K], _l.leaf[THI_2M], _l.leaf[THI_1G],	\
 		       _a.va);							\
 	}									\
 	if (_want >= 0 && self->max >= THI_2M)					\
-		EXPECT_EQ(_want, _l.leaf[THV_2M]);				\
+		EXPECT_EQ(_want, _l.leaf[THI_2M]);				\
 	EXPECT_EQ(0, part(self->fd, THV_CHECK, &_a, 0, _a.nr));		\
 	EXPECT_EQ(0, unmap(self->fd, &_a));					\
 } while (0)
@@ -346,9 +344,9 @@ TEST_F_TIMEOUT(vmap, hugetlb_1g, MINUTES(2))
 	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
 	EXPECT_EQ(0, l.wrong);
 	EXPECT_EQ(0, l.absent);
-	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THV_1G]);
-	EXPECT_EQ(self->max == THI_2M ? 512 : 0, l.leaf[THV_2M]);
-	EXPECT_EQ(self->max == THI_4K ? PAGES_1G : 0, l.leaf[THV_4K]);
+	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THI_1G]);
+	EXPECT_EQ(self->max == THI_2M ? 512 : 0, l.leaf[THI_2M]);
+	EXPECT_EQ(self->max == THI_4K ? PAGES_1G : 0, l.leaf[THI_4K]);
 	mem[12345 * SZ_4K] = 42;
 	EXPECT_EQ(0, part(self->fd, THV_CHECK, &a, 12000, 1000));
 	EXPECT_EQ(42, mem[12345 * SZ_4K]);
@@ -359,7 +357,7 @@ TEST_F_TIMEOUT(vmap, hugetlb_1g, MINUTES(2))
 	ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, 2, &a));
 	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
 	EXPECT_EQ(0, l.wrong + l.absent);
-	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THV_1G]);
+	EXPECT_EQ(self->max == THI_1G ? 1 : 0, l.leaf[THI_1G]);
 	EXPECT_EQ(0, unmap(self->fd, &a));
 	munmap(mem, SZ_1G);
 }
@@ -438,7 +436,7 @@ TEST_F_TIMEOUT(vmap, read_only, MINUTES(2))
 	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
 	EXPECT_EQ(0, l.wrong + l.absent);
 	EXPECT_EQ(a.nr, l.readonly);
-	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THV_2M]);
+	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THI_2M]);
 	EXPECT_EQ(0, unmap(self->fd, &a));
 }
 
@@ -502,7 +500,7 @@ TEST_F_TIMEOUT(vmap, readers, MINUTES(2))
 
 	if (variant->how == THV_VMAP) {
 		mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd,
-			      (off_t)a.handle << THV_MMAP_SHIFT);
+			      THV_MMAP + (off_t)a.handle * SZ_4K);
 		ASSERT_NE(MAP_FAILED, mapped) TH_LOG("%s", strerror(errno));
 		EXPECT_EQ(0, memcmp(mapped, copy, bytes));
 		mapped[3 * SZ_2M + 77] = 0x5a;
@@ -652,7 +650,7 @@ TEST_F_TIMEOUT(vmap, mtrr, MINUTES(2))
 	EXPECT_EQ(0, clear_mtrr(pfns[600] * SZ_4K));
 
 	EXPECT_EQ(0, l.wrong + l.absent);
-	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THV_2M]);
+	EXPECT_EQ(self->max == THI_4K ? 0 : 3, l.leaf[THI_2M]);
 	EXPECT_EQ(0, unmap(self->fd, &a));
 }
 
@@ -716,7 +714,7 @@ TEST_F_TIMEOUT(vmap, random, MINUTES(15))
 		ASSERT_EQ(0, map_pieces(self->fd, variant->how, p, n, &a));
 		wrong = check_area(self->fd, &a, self->max, &l);
 		ASSERT_EQ(NULL, wrong) TH_LOG("round %d: %s", round, wrong);
-		leaves += l.leaf[THV_2M];
+		leaves += l.leaf[THI_2M];
 		/* The area is there under the driver's name, for the check below. */
 		if (!round && variant->how != THV_VM_MAP_RAM)
 			EXPECT_TRUE(file_has("/proc/vmallocinfo", " thv_"));
@@ -778,9 +776,9 @@ FIXTURE_SETUP(vmap_pfn)
 	struct test_huge_iomap_bar bar;
 	int fd = open(DEVICE, O_RDWR);
 
-	self->fd = open(VMAP_DEVICE, O_RDWR);
+	self->fd = open(DEVICE, O_RDWR);
 	if (fd < 0 || self->fd < 0)
-		SKIP(return, "no " VMAP_DEVICE " or no " DEVICE);
+		SKIP(return, "no " DEVICE " or no " DEVICE);
 	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
 	close(fd);
 	self->bar = bar.start / SZ_4K;
@@ -811,7 +809,7 @@ TEST_F_TIMEOUT(vmap_pfn, bar, MINUTES(2))
 		wrong = check_area(self->fd, &a, self->max, &l);
 		EXPECT_EQ(NULL, wrong) TH_LOG("case %d: %s", i, wrong);
 		if (self->max == THI_1G)
-			EXPECT_EQ(cases[i].leaf_1g, l.leaf[THV_1G]);
+			EXPECT_EQ(cases[i].leaf_1g, l.leaf[THI_1G]);
 		EXPECT_EQ(0, unmap(self->fd, &a));
 	}
 	p[0] = piece(THV_PFN, self->bar + 9, 1, 1);
@@ -820,7 +818,7 @@ TEST_F_TIMEOUT(vmap_pfn, bar, MINUTES(2))
 	ASSERT_EQ(0, map_pieces(self->fd, THV_VMAP_PFN, p, 3, &a));
 	wrong = check_area(self->fd, &a, self->max, &l);
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
-	EXPECT_EQ(self->max >= THI_2M ? 2 : 0, l.leaf[THV_2M]);
+	EXPECT_EQ(self->max >= THI_2M ? 2 : 0, l.leaf[THI_2M]);
 	EXPECT_EQ(0, part(self->fd, THV_VUNMAP, &a, 5, 1000));
 	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
 	EXPECT_EQ(1000, l.absent);
@@ -865,8 +863,8 @@ TEST_F_TIMEOUT(vmap_pfn, cut_1g, MINUTES(2))
 	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &l));
 	EXPECT_EQ(1, l.absent);
 	EXPECT_EQ(0, l.wrong);
-	EXPECT_EQ(511, l.leaf[THV_2M]);
-	EXPECT_EQ(511, l.leaf[THV_4K]);
+	EXPECT_EQ(511, l.leaf[THI_2M]);
+	EXPECT_EQ(511, l.leaf[THI_4K]);
 	EXPECT_EQ(2, l.tables);
 	EXPECT_EQ(0, unmap(self->fd, &a));
 }
@@ -914,9 +912,9 @@ FIXTURE_SETUP(at_once)
 	struct test_huge_iomap_bar bar;
 	int fd = open(DEVICE, O_RDWR);
 
-	self->p.fd = open(VMAP_DEVICE, O_RDWR);
+	self->p.fd = open(DEVICE, O_RDWR);
 	if (fd < 0 || self->p.fd < 0)
-		SKIP(return, "no " VMAP_DEVICE " or no " DEVICE);
+		SKIP(return, "no " DEVICE " or no " DEVICE);
 	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
 	close(fd);
 	self->bar = bar.start / SZ_4K;
@@ -1020,9 +1018,9 @@ static bool exchange(char *mem, int i, int k, char *hole)
 FIXTURE_SETUP(user_pages)
 {
 	self->area = MAP_FAILED;
-	self->fd = open(VMAP_DEVICE, O_RDWR);
+	self->fd = open(DEVICE, O_RDWR);
 	if (self->fd < 0)
-		SKIP(return, "no " VMAP_DEVICE);
+		SKIP(return, "no " DEVICE);
 	if (!chosen_word(MTHP, self->saved) || write_file(MTHP, "always"))
 		SKIP(return, "no " MTHP);
 	self->max = max_leaf();

@@ -4,7 +4,7 @@
  *
  * It binds to QEMU's ivshmem-plain, a PCI device whose BAR 2 is plain memory of
  * any size, and maps parts of that BAR into the kernel on request of a test
- * program. See test_huge_iomap_uapi.h for the ioctls.
+ * program. See uapi.h for the ioctls.
  *
  * The page tables are read with lookup_address(), which knows nothing of the code
  * under test.
@@ -18,7 +18,6 @@
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/ioremap.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -33,7 +32,7 @@
 #include <asm/set_memory.h>
 #include <asm/timex.h>
 
-#include "test_huge_iomap_uapi.h"
+#include "test_huge_map.h"
 
 #define THI_BAR_NR	2
 
@@ -48,6 +47,9 @@ struct thi_mapping {
 static DEFINE_MUTEX(thi_lock);
 static DEFINE_XARRAY_ALLOC(thi_mappings);
 static struct pci_dev *thi_pdev;
+
+/* Where the BAR was found last; read without a lock */
+static unsigned long thi_bar_pfn, thi_bar_nr;
 
 /* Two pages of RAM, and whose they are */
 static unsigned long thi_ram;
@@ -128,63 +130,19 @@ static int thi_check_range(u64 offset, u64 bytes, u32 how)
 	return 0;
 }
 
-/* One step of a walk: a page table entry at any level, present or not. */
-struct thi_entry {
-	unsigned long next;	/* first address behind it */
-	enum test_huge_iomap_leaf leaf;
-	unsigned int tables;	/* PMD and PTE tables that the walk meets here first */
-	bool present, writable;
-	phys_addr_t phys;
-	unsigned int type;
-};
-
-/* Which entry of the PAT the bits of a 4 KiB entry mean */
-static unsigned int thi_pat_index(pgprotval_t prot)
+/**
+ * thi_bar_pfns - the pfns of the BAR
+ * @pfn: the first
+ * @nr: how many
+ *
+ * Context: Any. The device may have gone.
+ * Return: false if no device has been found.
+ */
+bool thi_bar_pfns(unsigned long *pfn, unsigned long *nr)
 {
-	return (prot & _PAGE_PWT ? 1 : 0) | (prot & _PAGE_PCD ? 2 : 0) |
-	       (prot & _PAGE_PAT ? 4 : 0);
-}
-
-/* Read the entry for @va in a walk that began at @start. */
-static void thi_read_entry(struct thi_entry *e, unsigned long va,
-			   unsigned long start)
-{
-	bool first_in_pud = va == start || IS_ALIGNED(va, PUD_SIZE);
-	bool first_in_pmd = va == start || IS_ALIGNED(va, PMD_SIZE);
-	unsigned int level;
-	pte_t *pte = lookup_address(va, &level);
-	pgprotval_t prot;
-	unsigned long size;
-
-	if (level == PG_LEVEL_4K) {
-		e->leaf = THI_4K;
-		size = PAGE_SIZE;
-		e->tables = first_in_pud + first_in_pmd;
-	} else if (level == PG_LEVEL_2M) {
-		e->leaf = THI_2M;
-		size = PMD_SIZE;
-		e->tables = first_in_pud;
-	} else {
-		e->leaf = THI_1G;
-		size = PUD_SIZE;
-		e->tables = 0;
-	}
-	e->next = ALIGN_DOWN(va, size) + size;
-	e->present = pte && (pte_flags(*pte) & _PAGE_PRESENT);
-	if (!e->present)
-		return;
-
-	e->writable = pte_flags(*pte) & _PAGE_RW;
-	if (size == PAGE_SIZE) {
-		prot = pte_flags(*pte);
-		e->phys = PFN_PHYS(pte_pfn(*pte));
-	} else {
-		/* The PAT bit of a large leaf is among the address bits. */
-		prot = protval_large_2_4k(pte_val(*pte));
-		e->phys = (pte_val(*pte) & PTE_PFN_MASK & ~(size - 1)) +
-			  (va & (size - 1));
-	}
-	e->type = thi_pat_index(prot);
+	*pfn = READ_ONCE(thi_bar_pfn);
+	*nr = READ_ONCE(thi_bar_nr);
+	return *nr;
 }
 
 static long thi_bar(void __user *arg)
@@ -244,7 +202,7 @@ static long thi_unmap(void __user *arg)
 	struct test_huge_iomap_unmap req;
 	unsigned long start, va;
 	struct thi_mapping *m;
-	struct thi_entry e;
+	struct thm_leaf e;
 	cycles_t t;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
@@ -264,9 +222,9 @@ static long thi_unmap(void __user *arg)
 	req.tables = 0;
 	start = (unsigned long)m->addr & PAGE_MASK;
 	for (va = start; va < (unsigned long)m->addr + m->bytes; va = e.next) {
-		thi_read_entry(&e, va, start);
+		thm_read_leaf(NULL, va, &e);
 		req.left += e.present ? (e.next - va) >> PAGE_SHIFT : 0;
-		req.tables += e.tables;
+		req.tables += thm_tables(&e, va, start);
 	}
 	kfree(m);
 	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
@@ -277,7 +235,7 @@ static long thi_leaves(void __user *arg)
 	struct test_huge_iomap_leaves req;
 	unsigned long start, end, va;
 	struct thi_mapping *m;
-	struct thi_entry e;
+	struct thm_leaf e;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
@@ -293,8 +251,8 @@ static long thi_leaves(void __user *arg)
 	start = (unsigned long)m->addr & PAGE_MASK;
 	end = PAGE_ALIGN((unsigned long)m->addr + m->bytes);
 	for (va = start; va < end; va = e.next) {
-		thi_read_entry(&e, va, start);
-		req.tables += e.tables;
+		thm_read_leaf(NULL, va, &e);
+		req.tables += thm_tables(&e, va, start);
 		/* A leaf that reaches beyond the range maps what was not asked for. */
 		if (!e.present || e.next > end ||
 		    e.phys != (m->phys & PAGE_MASK) + (va - start)) {
@@ -307,7 +265,7 @@ static long thi_leaves(void __user *arg)
 		else if (e.type != req.type)
 			req.type = THI_MIXED;
 	}
-	thi_read_entry(&e, end, end);
+	thm_read_leaf(NULL, end, &e);
 	req.guarded = !e.present && is_ioremap_addr((void *)start) &&
 		      is_ioremap_addr((void *)end - 1);
 	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
@@ -405,7 +363,7 @@ static long thi_page(void __user *arg)
 {
 	struct test_huge_iomap_page req;
 	struct thi_mapping *m;
-	struct thi_entry e;
+	struct thm_leaf e;
 	unsigned long va;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
@@ -416,7 +374,7 @@ static long thi_page(void __user *arg)
 	if (req.pad || req.offset >= m->bytes)
 		return -EINVAL;
 	va = ((unsigned long)m->addr + req.offset) & PAGE_MASK;
-	thi_read_entry(&e, va, va);
+	thm_read_leaf(NULL, va, &e);
 	req.leaf = e.leaf;
 	req.present = e.present;
 	req.type = e.present ? e.type : 0;
@@ -429,14 +387,14 @@ static bool thi_has_type(unsigned long va, int nr, unsigned int type)
 {
 	for (int i = 0; i < nr; i++) {
 		const unsigned long addr = va + i * PAGE_SIZE;
-		struct thi_entry e;
+		struct thm_leaf e;
 
-		thi_read_entry(&e, addr, addr);
+		thm_read_leaf(NULL, addr, &e);
 		if (!e.present || e.type != type)
 			return false;
 		/* The direct map follows. */
-		thi_read_entry(&e, (unsigned long)page_address(vmalloc_to_page((void *)addr)),
-			       addr);
+		thm_read_leaf(NULL, (unsigned long)page_address(vmalloc_to_page((void *)addr)),
+			      &e);
 		if (!e.present || e.type != type)
 			return false;
 	}
@@ -513,7 +471,7 @@ static int thi_mmap_ram(struct file *file, struct vm_area_struct *vma, bool page
 	return err;
 }
 
-static int thi_mmap(struct file *file, struct vm_area_struct *vma)
+int thi_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	const unsigned long bytes = vma->vm_end - vma->vm_start;
 	u64 at, end, offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
@@ -583,54 +541,12 @@ static long thi_ram_type(struct file *file, void __user *arg)
 	return thi_set_type(thi_ram + req.first * PAGE_SIZE, req.nr, req.what);
 }
 
-/* The leaf at @addr: its size index, if it is present and writable, and its bits */
-static unsigned long thi_user_leaf(struct mm_struct *mm, unsigned long addr,
-				   int *leaf, bool *present, bool *write,
-				   pgprot_t *prot)
-{
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
-	pud_t *pud;
-	pmd_t *pmd;
-	pte_t *pte;
-
-	*present = false;
-	if (pgd_none(*pgd))
-		return PGDIR_SIZE;
-	p4d = p4d_offset(pgd, addr);
-	if (p4d_none(*p4d))
-		return P4D_SIZE;
-	pud = pud_offset(p4d, addr);
-	if (pud_none(*pud) || pud_leaf(*pud)) {
-		*leaf = THI_1G;
-		*present = pud_val(*pud) & _PAGE_PRESENT;
-		*write = pud_write(*pud);
-		*prot = pud_pgprot(*pud);
-		return PUD_SIZE;
-	}
-	pmd = pmd_offset(pud, addr);
-	if (pmd_none(*pmd) || pmd_leaf(*pmd)) {
-		*leaf = THI_2M;
-		*present = pmd_val(*pmd) & _PAGE_PRESENT;
-		*write = pmd_write(*pmd);
-		*prot = pmd_pgprot(*pmd);
-		return PMD_SIZE;
-	}
-	pte = pte_offset_kernel(pmd, addr);
-	*leaf = THI_4K;
-	*present = pte_val(*pte) & _PAGE_PRESENT;
-	*write = pte_write(*pte);
-	*prot = __pgprot(pte_flags(*pte));
-	return PAGE_SIZE;
-}
-
 static long thi_user(void __user *arg)
 {
 	struct test_huge_iomap_user req;
-	unsigned long addr, end, size;
-	bool present, write, any = false;
-	pgprot_t prot;
-	int leaf;
+	unsigned long addr, end;
+	struct thm_leaf l;
+	bool any = false;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
@@ -640,16 +556,15 @@ static long thi_user(void __user *arg)
 	/* The tests leave their own mappings alone while they ask. */
 	mmap_read_lock(current->mm);
 	for (addr = req.addr; addr < req.addr + req.bytes; addr = end) {
-		size = thi_user_leaf(current->mm, addr, &leaf, &present, &write,
-				     &prot);
-		end = min(ALIGN_DOWN(addr, size) + size, req.addr + req.bytes);
-		if (!present)
+		thm_read_leaf(current->mm, addr, &l);
+		end = min(l.next, req.addr + req.bytes);
+		if (!l.present)
 			continue;
-		req.leaf_bytes[leaf] += end - addr;
-		req.writable += write ? end - addr : 0;
+		req.leaf_bytes[l.leaf] += end - addr;
+		req.writable += l.writable ? end - addr : 0;
 		if (!any)
-			req.type = thi_pat_index(pgprot_val(prot));
-		else if (req.type != thi_pat_index(pgprot_val(prot)))
+			req.type = l.type;
+		else if (req.type != l.type)
 			req.type = THI_MIXED;
 		any = true;
 	}
@@ -674,7 +589,7 @@ static long thi_follow(void __user *arg)
 	if (!err) {
 		req.phys = PFN_PHYS(args.pfn);
 		req.size = ~args.addr_mask + 1;
-		req.type = thi_pat_index(pgprot_val(args.pgprot));
+		req.type = thm_pat_index(pgprot_val(args.pgprot));
 		req.writable = args.writable;
 		follow_pfnmap_end(&args);
 	}
@@ -707,19 +622,17 @@ static long thi_remap(struct file *file, void __user *arg)
 {
 	struct test_huge_iomap_zap req;
 	struct vm_area_struct *vma;
-	bool present, write;
-	pgprot_t prot;
+	struct thm_leaf l;
 	long err = -EINVAL;
-	int leaf;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
 	mmap_write_lock(current->mm);
+	thm_read_leaf(current->mm, req.addr, &l);
 	vma = vma_lookup(current->mm, req.addr);
 	if (vma && vma->vm_file == file && PAGE_ALIGNED(req.addr | req.bytes) &&
-	    req.bytes && req.bytes <= vma->vm_end - req.addr &&
-	    thi_user_leaf(current->mm, req.addr, &leaf, &present, &write,
-			  &prot) != PAGE_SIZE && present)
+	    req.bytes && req.bytes <= vma->vm_end - req.addr && l.present &&
+	    l.leaf != THI_4K)
 		err = io_remap_pfn_range(vma, req.addr,
 					 PHYS_PFN(pci_resource_start(thi_pdev, THI_BAR_NR)),
 					 req.bytes, vma->vm_page_prot);
@@ -743,11 +656,13 @@ static long thi_revoke(void __user *arg)
 	return 0;
 }
 
-static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
+long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
 
-	/* Of any file: another driver may have the device. */
+	/* Of any process and file: another driver may have the device. */
+	if (cmd == THI_USER)
+		return thi_user(arg);
 	if (cmd == THI_REVOKE)
 		return thi_revoke(arg);
 
@@ -772,8 +687,6 @@ static long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case THI_PURGE:
 		vm_unmap_aliases();
 		return 0;
-	case THI_USER:
-		return thi_user(arg);
 	case THI_FOLLOW:
 		return thi_follow(arg);
 	case THI_ZAP:
@@ -815,26 +728,11 @@ static void thi_unmap_all(struct file *owner)
 	thi_ram = 0;
 }
 
-static int thi_release(struct inode *inode, struct file *file)
+void thi_release(struct file *file)
 {
 	guard(mutex)(&thi_lock);
 	thi_unmap_all(file);
-	return 0;
 }
-
-static const struct file_operations thi_fops = {
-	.owner = THIS_MODULE,
-	.mmap = thi_mmap,
-	.release = thi_release,
-	.unlocked_ioctl = thi_ioctl,
-};
-
-static struct miscdevice thi_misc = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "test_huge_iomap",
-	.mode = 0600,
-	.fops = &thi_fops,
-};
 
 static int thi_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
@@ -851,16 +749,14 @@ static int thi_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	err = pcim_request_region(pdev, THI_BAR_NR, KBUILD_MODNAME);
 	if (err)
 		return err;
-	err = misc_register(&thi_misc);
-	if (err)
-		return err;
 	thi_pdev = pdev;
+	WRITE_ONCE(thi_bar_pfn, PHYS_PFN(pci_resource_start(pdev, THI_BAR_NR)));
+	WRITE_ONCE(thi_bar_nr, PHYS_PFN(pci_resource_len(pdev, THI_BAR_NR)));
 	return 0;
 }
 
 static void thi_remove(struct pci_dev *pdev)
 {
-	misc_deregister(&thi_misc);
 	guard(mutex)(&thi_lock);
 	thi_unmap_all(NULL);
 	thi_pdev = NULL;
@@ -878,7 +774,12 @@ static struct pci_driver thi_driver = {
 	.probe = thi_probe,
 	.remove = thi_remove,
 };
-module_pci_driver(thi_driver);
+int thi_init(void)
+{
+	return pci_register_driver(&thi_driver);
+}
 
-MODULE_DESCRIPTION("Test driver for huge I/O mappings");
-MODULE_LICENSE("GPL");
+void thi_exit(void)
+{
+	pci_unregister_driver(&thi_driver);
+}

@@ -3,10 +3,7 @@
  * Test driver for huge leaves in vmap().
  *
  * It allocates or pins pages, and maps arrays of them on request of a test program.
- * See test_huge_vmap_uapi.h for the ioctls.
- *
- * The page tables are read with lookup_address(), which knows nothing of the code
- * under test.
+ * See uapi.h for the ioctls.
  *
  * Locking: thv_lock covers everything here. Parts of a mapping are changed with the
  * lock held for reading: several threads may do that at once.
@@ -15,9 +12,7 @@
 
 #include <linux/fs.h>
 #include <linux/highmem.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/pgtable.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
@@ -28,7 +23,7 @@
 #include <asm/set_memory.h>
 #include <asm/timex.h>
 
-#include "test_huge_vmap_uapi.h"
+#include "test_huge_map.h"
 
 struct thv_block {
 	struct file *owner;
@@ -307,8 +302,7 @@ static long thv_unmap(void __user *arg)
 {
 	struct test_huge_vmap_unmap req;
 	struct thv_mapping *m;
-	unsigned long va;
-	unsigned int level;
+	struct thm_leaf l;
 	cycles_t start;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
@@ -324,12 +318,8 @@ static long thv_unmap(void __user *arg)
 
 	req.left = 0;
 	for (unsigned long i = 0; i < m->nr; i++) {
-		pte_t *pte;
-
-		va = (unsigned long)m->addr + (i << PAGE_SHIFT);
-		pte = lookup_address(va, &level);
-		if (pte && (pte_flags(*pte) & _PAGE_PRESENT))
-			req.left++;
+		thm_read_leaf(NULL, (unsigned long)m->addr + (i << PAGE_SHIFT), &l);
+		req.left += l.present;
 	}
 	thv_free_mapping(m);
 	return copy_to_user(arg, &req, sizeof(req)) ? -EFAULT : 0;
@@ -346,32 +336,12 @@ static struct thv_mapping *thv_part(u32 handle, u32 pad, u64 first, u64 nr)
 	return m;
 }
 
-/* What is mapped at @va, and up to which address */
-static unsigned long thv_entry(unsigned long va, bool *present, int *leaf,
-			       bool *write, unsigned long *pfn)
-{
-	unsigned int level;
-	pte_t *pte = lookup_address(va, &level);
-	unsigned long size = page_level_size(level);
-
-	*leaf = level == PG_LEVEL_4K ? THV_4K :
-		level == PG_LEVEL_2M ? THV_2M : THV_1G;
-	*present = pte && (pte_flags(*pte) & _PAGE_PRESENT);
-	if (*present) {
-		*write = pte_write(*pte);
-		*pfn = PHYS_PFN((pte_val(*pte) & PTE_PFN_MASK & ~(size - 1)) +
-				(va & (size - 1)));
-	}
-	return ALIGN_DOWN(va, size) + size;
-}
-
 static long thv_leaves(void __user *arg)
 {
 	struct test_huge_vmap_leaves req;
-	unsigned long va, next, end, start, pfn, i;
+	unsigned long va, end, start, pfn, i;
 	struct thv_mapping *m;
-	bool present, write;
-	int leaf;
+	struct thm_leaf l;
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
@@ -385,24 +355,22 @@ static long thv_leaves(void __user *arg)
 	req.readonly = 0;
 	start = (unsigned long)m->addr + (req.first << PAGE_SHIFT);
 	end = start + (req.nr << PAGE_SHIFT);
-	for (va = start; va < end; va = next) {
-		next = thv_entry(va, &present, &leaf, &write, &pfn);
-		if (leaf == THV_4K && (va == start || IS_ALIGNED(va, PMD_SIZE)))
-			req.tables++;
-		if (leaf != THV_1G && (va == start || IS_ALIGNED(va, PUD_SIZE)))
-			req.tables++;
-		if (present)
-			req.leaf[leaf]++;
-		for (; va < min(next, end); va += PAGE_SIZE, pfn++) {
+	for (va = start; va < end;) {
+		thm_read_leaf(NULL, va, &l);
+		req.tables += thm_tables(&l, va, start);
+		if (l.present)
+			req.leaf[l.leaf]++;
+		pfn = PHYS_PFN(l.phys);
+		for (; va < min(l.next, end); va += PAGE_SIZE, pfn++) {
 			i = (va - (unsigned long)m->addr) >> PAGE_SHIFT;
-			if (!present)
+			if (!l.present)
 				req.absent++;
 			else if (m->how == THV_VMAP_PFN)
 				req.wrong += m->pfns[i] != pfn;
 			else
 				req.wrong += page_to_pfn(m->pages[i]) != pfn ||
 					vmalloc_to_page((void *)va) != m->pages[i];
-			req.readonly += present && !write;
+			req.readonly += l.present && !l.writable;
 		}
 		cond_resched();
 	}
@@ -430,18 +398,6 @@ static long thv_pfns(void __user *arg)
 	return 0;
 }
 
-/* The memory type at @va: index into the PAT */
-static u8 thv_type(unsigned long va)
-{
-	unsigned int level;
-	pte_t *pte = lookup_address(va, &level);
-	pgprot_t prot = __pgprot(pte ? pte_flags(*pte) : 0);
-	pgprotval_t val = pgprot_val(level == PG_LEVEL_4K ? prot : pgprot_large_2_4k(prot));
-
-	return (val & _PAGE_PWT ? 1 : 0) | (val & _PAGE_PCD ? 2 : 0) |
-	       (val & _PAGE_PAT ? 4 : 0);
-}
-
 static long thv_types(void __user *arg)
 {
 	struct test_huge_vmap_pfns req;
@@ -457,8 +413,11 @@ static long thv_types(void __user *arg)
 		return -EOPNOTSUPP;
 	to = u64_to_user_ptr(req.addr);
 	for (u64 i = req.first; i < req.first + req.nr; i++) {
-		if (put_user(thv_type((unsigned long)m->addr + (i << PAGE_SHIFT)), to++) ||
-		    put_user(thv_type((unsigned long)page_address(m->pages[i])), to++))
+		struct thm_leaf mapped, direct;
+
+		thm_read_leaf(NULL, (unsigned long)m->addr + (i << PAGE_SHIFT), &mapped);
+		thm_read_leaf(NULL, (unsigned long)page_address(m->pages[i]), &direct);
+		if (put_user((u8)mapped.type, to++) || put_user((u8)direct.type, to++))
 			return -EFAULT;
 	}
 	return 0;
@@ -562,7 +521,7 @@ static long thv_copy(void __user *arg)
 			    req.bytes) ? -EFAULT : 0;
 }
 
-static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
+long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
 
@@ -606,7 +565,7 @@ static long thv_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	return -ENOTTY;
 }
 
-static int thv_mmap(struct file *file, struct vm_area_struct *vma)
+int thv_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct thv_mapping *m;
 	int err = -ENOENT;
@@ -614,14 +573,14 @@ static int thv_mmap(struct file *file, struct vm_area_struct *vma)
 	/* The mmap lock is held, and the ioctls take it inside of thv_lock. */
 	if (!down_write_trylock(&thv_lock))
 		return -EAGAIN;
-	m = xa_load(&thv_mappings, vma->vm_pgoff);
+	m = xa_load(&thv_mappings, vma->vm_pgoff - PHYS_PFN(THV_MMAP));
 	if (m)
 		err = remap_vmalloc_range(vma, m->addr, 0);
 	up_write(&thv_lock);
 	return err;
 }
 
-static int thv_release(struct inode *inode, struct file *file)
+void thv_release(struct file *file)
 {
 	struct thv_mapping *m;
 	struct thv_block *b;
@@ -641,23 +600,4 @@ static int thv_release(struct inode *inode, struct file *file)
 		xa_erase(&thv_blocks, i);
 		thv_free_block(b);
 	}
-	return 0;
 }
-
-static const struct file_operations thv_fops = {
-	.owner = THIS_MODULE,
-	.mmap = thv_mmap,
-	.release = thv_release,
-	.unlocked_ioctl = thv_ioctl,
-};
-
-static struct miscdevice thv_misc = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "test_huge_vmap",
-	.mode = 0600,
-	.fops = &thv_fops,
-};
-module_misc_device(thv_misc);
-
-MODULE_DESCRIPTION("Test driver for huge leaves in vmap()");
-MODULE_LICENSE("GPL");

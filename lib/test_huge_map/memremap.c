@@ -4,9 +4,6 @@
  * ivshmem-plain, which is plain memory. The driver that is bound to the device may
  * map other parts of the BAR meanwhile.
  *
- * The page tables are read with lookup_address(), which knows nothing of the code
- * under test.
- *
  * Locking: a mutex in each file covers what it has mapped.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -15,17 +12,14 @@
 #include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/memremap.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
-#include <linux/pgtable.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "test_memremap_uapi.h"
+#include "test_huge_map.h"
 
 #define TMR_BAR		2
 
@@ -129,39 +123,20 @@ static void tmr_look(struct test_memremap_leaves *req, const struct range *range
 {
 	const unsigned long start = (unsigned long)__va(range->start);
 	const unsigned long end = (unsigned long)__va(range->end) + 1;
-	unsigned long va, next;
+	struct thm_leaf l;
+	unsigned long va;
 
-	for (va = start; va < end; va = next) {
-		unsigned int level, type, leaf;
-		pte_t *pte = lookup_address(va, &level);
-		unsigned long size = page_level_size(level);
-		pgprotval_t prot;
-		u64 phys;
-
-		next = min(ALIGN_DOWN(va, size) + size, end);
-		if (!pte || !(pte_flags(*pte) & _PAGE_PRESENT)) {
-			req->wrong += (next - va) >> PAGE_SHIFT;
+	for (va = start; va < end; va = min(l.next, end)) {
+		thm_read_leaf(NULL, va, &l);
+		if (!l.present || l.phys != __pa(va))
+			req->wrong += (min(l.next, end) - va) >> PAGE_SHIFT;
+		if (!l.present)
 			continue;
-		}
-		if (level == PG_LEVEL_4K) {
-			leaf = 0;
-			prot = pte_flags(*pte);
-			phys = PFN_PHYS(pte_pfn(*pte));
-		} else {
-			leaf = level == PG_LEVEL_2M ? 1 : 2;
-			prot = protval_large_2_4k(pte_val(*pte));
-			phys = (pte_val(*pte) & PTE_PFN_MASK & ~(size - 1)) +
-			       (va & (size - 1));
-		}
-		if (phys != __pa(va))
-			req->wrong += (next - va) >> PAGE_SHIFT;
-		req->nr[leaf]++;
-		type = (prot & _PAGE_PWT ? 1 : 0) | (prot & _PAGE_PCD ? 2 : 0) |
-		       (prot & _PAGE_PAT ? 4 : 0);
+		req->nr[l.leaf]++;
 		if (*first)
-			req->type = type;
-		else if (type != req->type)
-			req->type = 255;
+			req->type = l.type;
+		else if (l.type != req->type)
+			req->type = THI_MIXED;
 		*first = false;
 	}
 }
@@ -229,11 +204,13 @@ static long tmr_p2pmem(struct tmr_file *f, void __user *arg)
 	       pci_p2pdma_add_resource(f->pdev, req.bar, req.bytes, req.offset);
 }
 
-static long tmr_ioctl(struct file *file, unsigned int cmd, unsigned long val)
+long tmr_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	struct tmr_file *f = file->private_data;
 	void __user *arg = (void __user *)val;
 
+	if (!f->pdev)
+		return -ENODEV;
 	guard(mutex)(&f->lock);
 	switch (cmd) {
 	case TMR_MAP:
@@ -263,7 +240,8 @@ static struct pci_dev *tmr_get_device(void)
 	return NULL;
 }
 
-static int tmr_open(struct inode *inode, struct file *file)
+/* A file without a device can be opened: it is for another part of the driver. */
+int tmr_open(struct file *file)
 {
 	struct tmr_file *f = kzalloc_obj(*f);
 
@@ -275,17 +253,12 @@ static int tmr_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	}
 	f->pdev = tmr_get_device();
-	if (!f->pdev) {
-		kfree(f->pgmap);
-		kfree(f);
-		return -ENODEV;
-	}
 	mutex_init(&f->lock);
 	file->private_data = f;
 	return 0;
 }
 
-static int tmr_release(struct inode *inode, struct file *file)
+void tmr_release(struct file *file)
 {
 	struct tmr_file *f = file->private_data;
 
@@ -293,41 +266,4 @@ static int tmr_release(struct inode *inode, struct file *file)
 	pci_dev_put(f->pdev);
 	kfree(f->pgmap);
 	kfree(f);
-	return 0;
 }
-
-static const struct file_operations tmr_fops = {
-	.owner = THIS_MODULE,
-	.open = tmr_open,
-	.release = tmr_release,
-	.unlocked_ioctl = tmr_ioctl,
-};
-
-static struct miscdevice tmr_misc = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "test_memremap",
-	.mode = 0600,
-	.fops = &tmr_fops,
-};
-
-static int __init tmr_init(void)
-{
-	struct pci_dev *pdev = tmr_get_device();
-
-	if (!pdev)
-		return -ENODEV;
-	pci_dev_put(pdev);
-	return misc_register(&tmr_misc);
-}
-
-static void __exit tmr_exit(void)
-{
-	misc_deregister(&tmr_misc);
-}
-
-/* After the devices have been found, if it is built in */
-late_initcall(tmr_init);
-module_exit(tmr_exit);
-
-MODULE_DESCRIPTION("Test driver for memremap_pages()");
-MODULE_LICENSE("GPL");
