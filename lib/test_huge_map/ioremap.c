@@ -6,9 +6,6 @@
  * any size, and maps parts of that BAR into the kernel on request of a test
  * program. See uapi.h for the ioctls.
  *
- * The page tables are read with lookup_address(), which knows nothing of the code
- * under test.
- *
  * Locking: thi_lock covers everything here. The ioctls hold it for their whole
  * length, so a mapping cannot go away under them.
  */
@@ -660,9 +657,7 @@ long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
 
-	/* Of any process and file: another driver may have the device. */
-	if (cmd == THI_USER)
-		return thi_user(arg);
+	/* Of any file: another driver may have the device. */
 	if (cmd == THI_REVOKE)
 		return thi_revoke(arg);
 
@@ -687,6 +682,8 @@ long thi_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case THI_PURGE:
 		vm_unmap_aliases();
 		return 0;
+	case THI_USER:
+		return thi_user(arg);
 	case THI_FOLLOW:
 		return thi_follow(arg);
 	case THI_ZAP:

@@ -23,8 +23,8 @@ static u64 user_entry(struct mm_struct *mm, unsigned long va, unsigned long *siz
 {
 	pgd_t *pgd = pgd_offset(mm, va);
 	p4d_t *p4d;
-	pud_t *pud;
-	pmd_t *pmd;
+	pud_t pud;
+	pmd_t pmd;
 
 	*size = PGDIR_SIZE;
 	if (pgd_none(*pgd))
@@ -33,16 +33,17 @@ static u64 user_entry(struct mm_struct *mm, unsigned long va, unsigned long *siz
 	*size = P4D_SIZE;
 	if (p4d_none(*p4d))
 		return 0;
-	pud = pud_offset(p4d, va);
+	/* Another driver may take its mapping back meanwhile: look once. */
+	pud = READ_ONCE(*pud_offset(p4d, va));
 	*size = PUD_SIZE;
-	if (pud_none(*pud) || pud_leaf(*pud))
-		return pud_val(*pud);
-	pmd = pmd_offset(pud, va);
+	if (pud_none(pud) || pud_leaf(pud))
+		return pud_val(pud);
+	pmd = READ_ONCE(*pmd_offset(&pud, va));
 	*size = PMD_SIZE;
-	if (pmd_none(*pmd) || pmd_leaf(*pmd))
-		return pmd_val(*pmd);
+	if (pmd_none(pmd) || pmd_leaf(pmd))
+		return pmd_val(pmd);
 	*size = PAGE_SIZE;
-	return pte_val(*pte_offset_kernel(pmd, va));
+	return pte_val(*pte_offset_kernel(&pmd, va));
 }
 
 /**

@@ -59,7 +59,7 @@ FIXTURE_SETUP(access)
 	    write_file(LIMIT, variant->limit))
 		SKIP(return, "nohugeiomap does not allow %s", variant->limit);
 	self->max = variant->path == VFIO ? fault_max_leaf() : user_max_leaf();
-	self->thi = open(DEVICE, O_RDWR);
+	self->thi = open_driver();
 	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	self->mem = open("/dev/mem", O_RDWR | O_SYNC);
 	ASSERT_GE(self->mem, 0);

@@ -141,9 +141,9 @@ FIXTURE_SETUP(alias)
 
 	for (int i = 0; i < NR_WHO; i++)
 		self->file[i] = -1;
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	if (self->fd < 0)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &bar));
 	self->start = bar.start;
 	self->pat = !access(PAT_LIST, R_OK);

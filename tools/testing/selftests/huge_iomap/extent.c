@@ -16,8 +16,9 @@ FIXTURE(extent) {
 
 FIXTURE_SETUP(extent)
 {
-	self->fd = open(DEVICE, O_RDWR);
-	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
+	self->fd = open_driver();
+	if (self->fd < 0)
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &self->bar));
 }
 
@@ -78,9 +79,6 @@ TEST_F(extent, refused)
 {
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, 2 * SZ_4K, PROT_READ, MAP_SHARED, self->fd,
 				   THE_MMAP + self->bar.bytes - SZ_4K));
-	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, self->fd,
-				   THE_MMAP + self->bar.bytes));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SZ_4K, PROT_READ, MAP_PRIVATE, self->fd, THE_MMAP));
 	EXPECT_EQ(EINVAL, errno);

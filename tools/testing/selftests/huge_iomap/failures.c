@@ -957,7 +957,7 @@ FIXTURE_SETUP(failures)
 	ASSERT_GE(c->mem, 0);
 	switch (c->path) {
 	case DRIVER:
-		c->fd = open(DEVICE, O_RDWR);
+		c->fd = open_driver();
 		break;
 	case SYSFS:
 		c->fd = open(PCI_DEVICE "/resource2", O_RDWR | O_SYNC);

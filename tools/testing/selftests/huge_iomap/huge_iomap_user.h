@@ -87,7 +87,7 @@ static inline bool user_leaves(void *va, __u64 bytes, struct user_leaves *l)
 	struct test_huge_iomap_user req = {
 		.addr = (unsigned long)va, .bytes = bytes,
 	};
-	int fd = open(DEVICE, O_RDWR);
+	int fd = open_driver();
 
 	if (fd < 0)
 		return dump_leaves(va, bytes, l);

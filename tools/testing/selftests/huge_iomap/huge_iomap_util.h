@@ -56,6 +56,22 @@ static inline bool clock_counts_instructions(void)
 	return clock && !strcmp(clock, "instructions");
 }
 
+/*
+ * Opens the test driver. -1 if it is not there; also, with ENOENT, if it has no BAR:
+ * there is no such device, or another driver has it.
+ */
+static inline int open_driver(void)
+{
+	struct test_huge_iomap_bar bar;
+	int fd = open(DEVICE, O_RDWR);
+
+	if (fd < 0 || !ioctl(fd, THI_BAR, &bar))
+		return fd;
+	close(fd);
+	errno = ENOENT;
+	return -1;
+}
+
 /* The first line of a file, without its end. False if it cannot be read. */
 static inline bool read_line(const char *path, char *buf, size_t len)
 {

@@ -112,9 +112,9 @@ FIXTURE_VARIANT_ADD(ioremap, devm_memremap_wc) {
 
 FIXTURE_SETUP(ioremap)
 {
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	if (self->fd < 0 && errno == ENOENT)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &self->bar));
 	self->max = ioremap_max_leaf();
@@ -318,9 +318,9 @@ FIXTURE(bar) {
 
 FIXTURE_SETUP(bar)
 {
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	if (self->fd < 0 && errno == ENOENT)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &self->bar));
 	self->max = ioremap_max_leaf();

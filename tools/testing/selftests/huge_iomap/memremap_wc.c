@@ -93,9 +93,9 @@ FIXTURE_SETUP(memremap)
 	struct test_huge_iomap_map req;
 
 	self->dev = open(DEVICE, O_RDWR);
-	self->thi = open(DEVICE, O_RDWR);
+	self->thi = open_driver();
 	if (self->dev < 0 || self->thi < 0)
-		SKIP(return, "no test drivers or no ivshmem device");
+		SKIP(return, "no test driver with a BAR");
 	ASSERT_EQ(0, ioctl(self->thi, THI_BAR, &bar));
 	self->start = bar.start;
 	self->pat = !access(PAT_LIST, R_OK);
@@ -418,7 +418,7 @@ TEST_F_TIMEOUT(memremap, p2pmem, MINUTES(2))
 		munmap(p, SZ_2M);
 		ASSERT_EQ(0, bind_to("\n"));
 		close(self->thi);
-		self->thi = open(DEVICE, O_RDWR);
+		self->thi = open_driver();
 		ASSERT_GE(self->thi, 0);
 		EXPECT_EQ(self->all, pat_entries(0, -1ULL));
 	}

@@ -165,10 +165,10 @@ FIXTURE_SETUP(mtrr)
 	__u64 nr[THI_NR_LEAF];
 	bool uniform[2];
 
-	self->bar.fd = open(DEVICE, O_RDWR);
+	self->bar.fd = open_driver();
 	self->bar.res = open(PCI_DEVICE "/resource2", O_RDWR);
 	if (self->bar.fd < 0 || self->bar.res < 0)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_EQ(0, ioctl(self->bar.fd, THI_BAR, &pci));
 	self->bar.start = pci.start;
 	self->bar.max = max_leaf();

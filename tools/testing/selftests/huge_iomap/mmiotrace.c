@@ -17,9 +17,9 @@ FIXTURE(mmiotrace) {
 
 FIXTURE_SETUP(mmiotrace)
 {
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	if (self->fd < 0 && errno == ENOENT)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &self->bar));
 	self->small_pages = max_leaf() == THI_4K;

@@ -23,9 +23,9 @@ FIXTURE_SETUP(parts)
 {
 	struct test_huge_iomap_bar bar;
 
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	if (self->fd < 0)
-		SKIP(return, DEVICE " is not there: no ivshmem device or no driver");
+		SKIP(return, "no " DEVICE ", no ivshmem device, or another driver has it");
 	ASSERT_EQ(0, ioctl(self->fd, THI_BAR, &bar));
 	self->start = bar.start;
 	self->pat = !access(PAT_LIST, R_OK);
@@ -262,11 +262,11 @@ FIXTURE_SETUP(ram)
 	};
 	void *p;
 
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	self->vmap = open(DEVICE, O_RDWR);
 	self->mem = open("/dev/mem", O_RDWR);
 	if (self->fd < 0 || self->vmap < 0 || self->mem < 0)
-		SKIP(return, "no test drivers or no /dev/mem");
+		SKIP(return, "no test driver with a BAR, or no /dev/mem");
 	self->nth = open("/proc/self/fail-nth", O_RDWR);
 	self->pat = !access(PAT_LIST, R_OK);
 	ASSERT_EQ(0, ioctl(self->vmap, THV_ALLOC, &alloc));

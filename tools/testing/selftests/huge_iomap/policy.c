@@ -22,7 +22,7 @@ FIXTURE_SETUP(limit)
 	if (!read_line(LIMIT, self->saved, sizeof(self->saved)))
 		SKIP(return, LIMIT " is not there: CONFIG_HUGE_IOMAP is not set");
 	self->disabled = file_has("/proc/cmdline", "nohugeiomap");
-	self->fd = open(DEVICE, O_RDWR);
+	self->fd = open_driver();
 	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 }
 

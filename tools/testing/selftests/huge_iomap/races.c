@@ -42,7 +42,7 @@ FIXTURE_VARIANT_ADD(races, limit_1g) { .limit = "1G" };
 
 FIXTURE_SETUP(races)
 {
-	self->thi = open(DEVICE, O_RDWR);
+	self->thi = open_driver();
 	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))

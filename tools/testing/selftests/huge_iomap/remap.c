@@ -42,7 +42,7 @@ FIXTURE_SETUP(remap)
 	struct test_huge_iomap_bar bar;
 	struct user_leaves leaves;
 
-	self->thi = open(DEVICE, O_RDWR);
+	self->thi = open_driver();
 	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->thi, THI_BAR, &bar));
 	self->bar = bar.start;

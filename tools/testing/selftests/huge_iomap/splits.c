@@ -41,7 +41,7 @@ FIXTURE_SETUP(splits)
 	};
 
 	self->vfio.device = -1;
-	self->thi = open(DEVICE, O_RDWR);
+	self->thi = open_driver();
 	ASSERT_GE(self->thi, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	if (read_line(LIMIT, self->saved, sizeof(self->saved)) &&
 	    write_file(LIMIT, variant->limit))

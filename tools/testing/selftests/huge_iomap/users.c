@@ -61,7 +61,7 @@ FIXTURE_SETUP(users)
 		self->fd = open(PCI_DEVICE "/resource2", O_RDWR | O_SYNC);
 		break;
 	case DRIVER:
-		self->fd = open(DEVICE, O_RDWR);
+		self->fd = open_driver();
 		break;
 	case VFIO:
 		if (option_off())

@@ -37,7 +37,7 @@ FIXTURE_SETUP(vmap)
 {
 	self->fd = open(DEVICE, O_RDWR);
 	if (self->fd < 0 && errno == ENOENT)
-		SKIP(return, "no " DEVICE ": CONFIG_TEST_HUGE_VMAP is not set");
+		SKIP(return, "no " DEVICE ": CONFIG_TEST_HUGE_MAP is not set");
 	ASSERT_GE(self->fd, 0) TH_LOG(DEVICE ": %s", strerror(errno));
 	read_line(LIMIT, self->saved, sizeof(self->saved));
 	self->max = max_leaf();
@@ -774,11 +774,11 @@ FIXTURE(vmap_pfn) {
 FIXTURE_SETUP(vmap_pfn)
 {
 	struct test_huge_iomap_bar bar;
-	int fd = open(DEVICE, O_RDWR);
+	int fd = open_driver();
 
 	self->fd = open(DEVICE, O_RDWR);
 	if (fd < 0 || self->fd < 0)
-		SKIP(return, "no " DEVICE " or no " DEVICE);
+		SKIP(return, "no test driver with a BAR");
 	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
 	close(fd);
 	self->bar = bar.start / SZ_4K;
@@ -910,11 +910,11 @@ FIXTURE_VARIANT_ADD(at_once, set_ro_1g) { .nr = PAGES_1G, .cmd = THV_SET_RO };
 FIXTURE_SETUP(at_once)
 {
 	struct test_huge_iomap_bar bar;
-	int fd = open(DEVICE, O_RDWR);
+	int fd = open_driver();
 
 	self->p.fd = open(DEVICE, O_RDWR);
 	if (fd < 0 || self->p.fd < 0)
-		SKIP(return, "no " DEVICE " or no " DEVICE);
+		SKIP(return, "no test driver with a BAR");
 	ASSERT_EQ(0, ioctl(fd, THI_BAR, &bar));
 	close(fd);
 	self->bar = bar.start / SZ_4K;
