@@ -771,6 +771,7 @@ static struct pci_driver thi_driver = {
 	.probe = thi_probe,
 	.remove = thi_remove,
 };
+
 int thi_init(void)
 {
 	return pci_register_driver(&thi_driver);

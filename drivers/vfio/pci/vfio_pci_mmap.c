@@ -84,7 +84,7 @@ static vm_fault_t vfio_pci_mmap_fault(struct vm_fault *vmf)
 
 	dev_dbg_ratelimited(&vdev->pdev->dev, "%s BAR %lu page offset 0x%lx: 0x%x\n",
 			    __func__, bar.pgoff >> (VFIO_PCI_OFFSET_SHIFT - PAGE_SHIFT),
-			    vmf->pgoff - bar.pgoff, (unsigned int)ret);
+			    vmf->pgoff - bar.pgoff, (__force unsigned int)ret);
 	return ret;
 }
 

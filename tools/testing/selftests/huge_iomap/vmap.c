@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-
 #include "kselftest_harness.h"
 
 #define BLOCK		512		/* pages of a PMD leaf */
