@@ -151,12 +151,22 @@ static void touch(const char *path, const char *kernel, const char *place, int f
 		munmap(at - SZ_4K, bytes + SZ_2M);
 }
 
-/* VFIO_IOMMU_MAP_DMA and UNMAP_DMA */
+static void dma_row(const char *path, const char *kernel, const char *place, __u64 bytes,
+		    const __u64 ticks[3])
+{
+	printf("{\"path\": \"%s\", \"kernel\": \"%s\", \"place\": \"%s\", "
+	       "\"offset\": 0, \"bytes\": %llu, "
+	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu}\n",
+	       path, kernel, place, bytes, ticks[1] - ticks[0], ticks[2] - ticks[1]);
+	fflush(stdout);
+}
+
+/* VFIO_IOMMU_MAP_DMA and UNMAP_DMA; @skew: of the IOVA */
 static void dma(const char *kernel, const char *place, struct vfio *fd, char *va,
-		__u64 bytes)
+		__u64 skew, __u64 bytes)
 {
 	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map), .size = bytes, .iova = 4 * SZ_1G,
+		.argsz = sizeof(map), .size = bytes, .iova = 4 * SZ_1G + skew,
 		.vaddr = (unsigned long)va,
 		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 	};
@@ -175,14 +185,110 @@ static void dma(const char *kernel, const char *place, struct vfio *fd, char *va
 			die("VFIO_IOMMU_UNMAP_DMA");
 		ticks[2] = __rdtsc();
 	}
-	printf("{\"path\": \"type1\", \"kernel\": \"%s\", \"place\": \"%s\", "
-	       "\"offset\": 0, \"bytes\": %llu, "
-	       "\"map_instructions\": %llu, \"unmap_instructions\": %llu}\n",
-	       kernel, place, bytes, ticks[1] - ticks[0], ticks[2] - ticks[1]);
-	fflush(stdout);
+	dma_row("type1", kernel, place, bytes, ticks);
 }
 
-static void vfio(const char *kernel)
+/* Part of the BAR that is mapped by PTEs: of two around a page of MSI-X, the second */
+static void dma_skewed(const char *kernel, const char *place, struct vfio *fd,
+		       __u64 region, __u64 from, __u64 bytes)
+{
+	char *area = reserve(bytes + SZ_1G), *va = area + from + SZ_4K;
+
+	if (mmap(va, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 fd->device, region + from) != va)
+		die("mmap of vfio-pci");
+	dma(kernel, place, fd, va, from, bytes);
+	munmap(area, bytes + SZ_1G);
+}
+
+/* IOMMU_IOAS_MAP and UNMAP of RAM */
+static void ioas(const char *kernel, const char *place, struct vfio *fd, __u32 id,
+		 int advice, __u64 bytes)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map), .ioas_id = id, .iova = 4 * SZ_1G, .length = bytes,
+		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE |
+			 IOMMU_IOAS_MAP_FIXED_IOVA,
+	};
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap), .ioas_id = id, .iova = map.iova,
+	};
+	char *va = reserve(bytes);
+	__u64 ticks[3];
+
+	if (madvise(va, bytes, advice))
+		die("madvise");
+	memset(va, 1, bytes);
+	map.user_va = (unsigned long)va;
+	for (int round = 0; round < 2; round++) {
+		unmap.length = bytes;
+		ticks[0] = __rdtsc();
+		if (ioctl(fd->container, IOMMU_IOAS_MAP, &map))
+			die("IOMMU_IOAS_MAP");
+		ticks[1] = __rdtsc();
+		if (ioctl(fd->container, IOMMU_IOAS_UNMAP, &unmap) || unmap.length != bytes)
+			die("IOMMU_IOAS_UNMAP");
+		ticks[2] = __rdtsc();
+	}
+	dma_row("iommufd", kernel, place, bytes, ticks);
+	munmap(va, bytes);
+}
+
+/* IOMMU_IOAS_MAP_FILE of a dma-buf of the BAR, and UNMAP; iommufd chooses the IOVA. */
+static void ioas_dmabuf(const char *kernel, const char *place, struct vfio *fd, __u32 id,
+			__u64 from, __u64 bytes)
+{
+	struct {
+		struct vfio_device_feature feature;
+		struct vfio_device_feature_dma_buf get;
+		struct vfio_region_dma_range range;
+	} buf = {
+		.feature.argsz = sizeof(buf),
+		.feature.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+		.get.region_index = VFIO_PCI_BAR2_REGION_INDEX,
+		.get.open_flags = O_RDWR, .get.nr_ranges = 1,
+		.range.offset = from, .range.length = bytes,
+	};
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map), .ioas_id = id, .length = bytes,
+		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+		.fd = ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf),
+	};
+	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = id };
+	__u64 ticks[3];
+
+	if (map.fd < 0)
+		die("VFIO_DEVICE_FEATURE_DMA_BUF");
+	for (int round = 0; round < 2; round++) {
+		ticks[0] = __rdtsc();
+		if (ioctl(fd->container, IOMMU_IOAS_MAP_FILE, &map))
+			die("IOMMU_IOAS_MAP_FILE");
+		ticks[1] = __rdtsc();
+		unmap.iova = map.iova;
+		unmap.length = bytes;
+		if (ioctl(fd->container, IOMMU_IOAS_UNMAP, &unmap))
+			die("IOMMU_IOAS_UNMAP");
+		ticks[2] = __rdtsc();
+	}
+	dma_row("iommufd", kernel, place, bytes, ticks);
+	close(map.fd);
+}
+
+static void iommufd(const char *kernel)
+{
+	struct vfio fd;
+	__u32 id = 0;
+
+	if (!open_cdev(&fd) || attach_ioas(&fd, &id))
+		die("iommufd");
+	ioas(kernel, "huge RAM", &fd, id, MADV_HUGEPAGE, SZ_1G / 4);
+	ioas(kernel, "4K RAM", &fd, id, MADV_NOHUGEPAGE, SZ_1G / 4);
+	ioas_dmabuf(kernel, "BAR", &fd, id, 0, 4 * SZ_1G);
+	ioas_dmabuf(kernel, "BAR + 1 MiB", &fd, id, SZ_1M, 2 * SZ_1G);
+	close_vfio(&fd);
+}
+
+static void vfio(const char *kernel, bool few)
 {
 	struct vfio_region_info info = {
 		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
@@ -195,28 +301,33 @@ static void vfio(const char *kernel)
 		die("vfio-pci");
 	touch("vfio", kernel, "any", fd.device, info.offset, 4 * SZ_1G);
 	touch("vfio", kernel, "skewed", fd.device, info.offset, SZ_1G);
-	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-	touch("vfio", kernel, "THP disabled", fd.device, info.offset, 4 * SZ_1G);
-	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	if (!few) {
+		prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+		touch("vfio", kernel, "THP disabled", fd.device, info.offset, 4 * SZ_1G);
+		prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	}
 
 	va = reserve(4 * SZ_1G);
 	if (mmap(va, 4 * SZ_1G, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		 fd.device, info.offset) != va)
 		die("mmap of vfio-pci");
-	dma(kernel, "BAR", &fd, va, 4 * SZ_1G);
+	dma(kernel, "BAR", &fd, va, 0, 4 * SZ_1G);
 	munmap(va, 4 * SZ_1G);
+	dma_skewed(kernel, "BAR + 4 KiB, skewed", &fd, info.offset, SZ_4K, 2 * SZ_1G - SZ_4K);
+	dma_skewed(kernel, "BAR + 64 KiB, skewed", &fd, info.offset, 16 * SZ_4K, SZ_1G);
 
 	va = reserve(SZ_1G / 2);
 	if (madvise(va, SZ_1G / 2, MADV_HUGEPAGE))
 		die("MADV_HUGEPAGE");
 	memset(va, 1, SZ_1G / 2);
-	dma(kernel, "huge RAM", &fd, va, SZ_1G / 2);
+	dma(kernel, "huge RAM", &fd, va, 0, SZ_1G / 2);
 	madvise(va, SZ_1G / 2, MADV_NOHUGEPAGE);
 	madvise(va, SZ_1G / 2, MADV_DONTNEED);
 	memset(va, 1, SZ_1G / 2);
-	dma(kernel, "4K RAM", &fd, va, SZ_1G / 2);
+	dma(kernel, "4K RAM", &fd, va, 0, SZ_1G / 2);
 	munmap(va, SZ_1G / 2);
 	close_vfio(&fd);
+	iommufd(kernel);
 	bind_to("\n");
 }
 
@@ -396,12 +507,13 @@ int main(int argc, char **argv)
 	int fd = open(DEVICE, O_RDWR);
 	int res = open(PCI_DEVICE "/resource2", O_RDWR);
 	static const int gib[] = { 1, 16, 256, 1024 };
+	const bool few = argc < 10;
 	struct test_huge_iomap_bar bar;
 
 	if (argc < 2)
 		return 2;
 	if (!strcmp(argv[1], "vfio")) {
-		vfio(argv[2]);
+		vfio(argv[2], argc > 3);
 		return 0;
 	}
 	if (!strcmp(argv[1], "vmap")) {
@@ -427,12 +539,15 @@ int main(int argc, char **argv)
 		    bytes == bar.bytes ? bytes - SZ_1M : bytes, "odd");
 		user(argv[1], "mmap", "any", res, 0, bytes);
 	}
-	/* Page tables for 1 TiB of pages do not fit in the guest. */
-	for (int i = 0; i < (strcmp(argv[1], "base") ? 4 : 3); i++)
+	/*
+	 * Page tables for 1 TiB of pages do not fit in the guest. With few sizes, to show
+	 * it, no row that takes minutes.
+	 */
+	for (int i = 0; i < (few ? 2 : strcmp(argv[1], "base") ? 4 : 3); i++)
 		user(argv[1], "range", "aligned", fd, THI_FAR, gib[i] * SZ_1G);
 	close(fd);
 	/* In an address space of its own: where a mapping lands counts. */
-	if (execl("/proc/self/exe", "bench", "vfio", argv[1], NULL))
+	if (execl("/proc/self/exe", "bench", "vfio", argv[1], few ? "few" : NULL, NULL))
 		die("exec");
 	return 0;
 }

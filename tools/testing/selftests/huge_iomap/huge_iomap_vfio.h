@@ -64,6 +64,18 @@ static inline bool open_cdev(struct vfio *fd)
 	return fd->device >= 0 && !ioctl(fd->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
 }
 
+/* An address space for what open_cdev() opened. 0 or an errno */
+static inline int attach_ioas(struct vfio *fd, __u32 *ioas)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+
+	if (ioctl(fd->container, IOMMU_IOAS_ALLOC, &alloc))
+		return errno;
+	*ioas = attach.pt_id = alloc.out_ioas_id;
+	return ioctl(fd->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? errno : 0;
+}
+
 /* By its group and a type1 container. False: see errno */
 static inline bool open_group(struct vfio *fd)
 {

@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an IOMMU maps for vfio: a PCI BAR by type1, RAM and a dma-buf of the BAR by
+ * iommufd. Each IO page table entry is compared with what it should be.
+ */
+#include "huge_iomap_vfio.h"
+
+#include "kselftest_harness.h"
+
+#define IO_PAGE_TABLE	"/sys/kernel/debug/iommu/intel/" PCI_NAME "/domain_translation_struct"
+
+#define AREA	(4 * SZ_1G)
+#define IOVA	(8 * SZ_1G)
+#define SZ_64K	(16 * SZ_4K)
+
+/* An entry that maps */
+struct entry {
+	__u64 iova, pa, bytes;
+};
+
+struct io_table {
+	struct entry *entry;
+	long nr, max;
+};
+
+/* All that is mapped for the device; false if that cannot be read */
+static bool read_io_table(struct io_table *t)
+{
+	static const __u64 sizes[] = { SZ_1G, SZ_2M, SZ_4K };
+	FILE *f = fopen(IO_PAGE_TABLE, "r");
+	char *line = NULL;
+	size_t len = 0;
+
+	t->nr = 0;
+	if (!f)
+		return false;
+	while (getline(&line, &len, f) > 0) {
+		unsigned long long pfn, v[5];
+		/* Those of five and four levels, and of one to three */
+		int n = sscanf(line, "0x%llx | %llx %llx %llx %llx %llx", &pfn, &v[0],
+			       &v[1], &v[2], &v[3], &v[4]);
+
+		if (n < 4)
+			continue;
+		if (t->nr == t->max) {
+			t->max = t->max * 2 + 1024;
+			t->entry = realloc(t->entry, t->max * sizeof(*t->entry));
+			if (!t->entry)
+				exit(1);
+		}
+		t->entry[t->nr++] = (struct entry) {
+			.iova = pfn * SZ_4K, .bytes = sizes[n - 4],
+			.pa = v[n - 2] & 0xffffffffff000ull & ~(sizes[n - 4] - 1),
+		};
+	}
+	free(line);
+	fclose(f);
+	return true;
+}
+
+/* What of [iova, iova + bytes) is mapped to @pa and on, in bytes by leaf size */
+static void mapped_to(const struct io_table *t, __u64 iova, __u64 bytes, __u64 pa,
+		      __u64 leaves[THI_NR_LEAF])
+{
+	memset(leaves, 0, THI_NR_LEAF * sizeof(*leaves));
+	for (long i = 0; i < t->nr; i++) {
+		const struct entry *e = &t->entry[i];
+		int size = e->bytes == SZ_1G ? THI_1G : e->bytes == SZ_2M ? THI_2M : THI_4K;
+
+		if (e->iova >= iova && e->bytes <= bytes &&
+		    e->iova - iova <= bytes - e->bytes && e->pa == pa + e->iova - iova)
+			leaves[size] += e->bytes;
+	}
+}
+
+/* All of it, with the largest entries that fit: the BAR and the IOVA are congruent */
+#define EXPECT_MAPPED(t, iova, length, pa) do {				\
+	struct ideal ideal_ = ideal_leaves(iova, pa, length, THI_1G);	\
+	__u64 l_[THI_NR_LEAF];						\
+									\
+	mapped_to(t, iova, length, pa, l_);				\
+	EXPECT_EQ(ideal_.nr[THI_1G], l_[THI_1G] / SZ_1G);		\
+	EXPECT_EQ(ideal_.nr[THI_2M], l_[THI_2M] / SZ_2M);		\
+	EXPECT_EQ(ideal_.nr[THI_4K], l_[THI_4K] / SZ_4K);		\
+} while (0)
+
+/* The entries are in the order of their IOVA. ~0: nothing is mapped there */
+static __u64 translate(const struct io_table *t, __u64 iova)
+{
+	long low = 0, high = t->nr;
+
+	while (low < high) {
+		const long mid = (low + high) / 2;
+		const struct entry *e = &t->entry[mid];
+
+		if (iova < e->iova)
+			high = mid;
+		else if (iova - e->iova >= e->bytes)
+			low = mid + 1;
+		else
+			return e->pa + iova - e->iova;
+	}
+	return ~0ull;
+}
+
+/* What all entries together map, in bytes */
+static __u64 io_mapped(const struct io_table *t)
+{
+	__u64 bytes = 0;
+
+	for (long i = 0; i < t->nr; i++)
+		bytes += t->entry[i].bytes;
+	return bytes;
+}
+
+FIXTURE(type1) {
+	struct vfio fd;
+	struct io_table table;
+	__u64 bar, offset;		/* physical address, offset in the file */
+	char *area;			/* 4 GiB of address space */
+};
+
+
+FIXTURE_SETUP(type1)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+
+	self->fd.device = -1;
+	self->bar = bar_start();
+	ASSERT_NE(0, self->bar);
+	ASSERT_EQ(0, bind_to("vfio-pci"));
+	ASSERT_TRUE(open_group(&self->fd)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	self->offset = info.offset;
+	self->area = reserve(AREA);
+	ASSERT_NE(NULL, self->area);
+	if (access(IO_PAGE_TABLE, R_OK))
+		SKIP(return, "no CONFIG_INTEL_IOMMU_DEBUGFS, or another IOMMU");
+}
+
+FIXTURE_TEARDOWN(type1)
+{
+	if (self->area)
+		munmap(self->area, AREA);
+	close_vfio(&self->fd);
+	bind_to("\n");
+}
+
+static int type1_map(struct vfio *fd, char *va, __u64 iova, __u64 bytes, __u32 flags)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map), .vaddr = (unsigned long)va, .iova = iova,
+		.size = bytes, .flags = flags,
+	};
+
+	return ioctl(fd->container, VFIO_IOMMU_MAP_DMA, &map) ? errno : 0;
+}
+
+/* How many bytes were unmapped */
+static __u64 type1_unmap(struct vfio *fd, __u64 iova, __u64 bytes)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap), .iova = iova, .size = bytes,
+	};
+
+	return ioctl(fd->container, VFIO_IOMMU_UNMAP_DMA, &unmap) ? 0 : unmap.size;
+}
+
+#define RW	(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
+#define EXPECT_NOTHING_MAPPED() do {					\
+	ASSERT_TRUE(read_io_table(&self->table));			\
+	EXPECT_EQ(0, io_mapped(&self->table));				\
+	EXPECT_EQ(locked, status_kib("/proc/self/status", "VmLck"));	\
+} while (0)
+
+/* Mapped by PTEs, it is mapped by as large entries as if by leaves. */
+TEST_F_TIMEOUT(type1, runs, MINUTES(2))
+{
+	/* Where in the BAR, how far off its place the address is, how long */
+	static const struct { __u64 from, skew, bytes; } layout[] = {
+		{ SZ_4K, SZ_4K, SZ_1G + SZ_2M - SZ_4K }, { 0, SZ_64K, 2 * SZ_2M },
+		{ SZ_64K, 2 * SZ_4K, SZ_1G }, { SZ_2M - SZ_4K, SZ_2M - SZ_4K, 3 * SZ_4K },
+		{ 5 * SZ_4K, SZ_1M, SZ_4K },
+	};
+	const long locked = status_kib("/proc/self/status", "VmLck");
+
+	for (int i = 0; i < ARRAY_SIZE(layout); i++) {
+		const __u64 from = layout[i].from, bytes = layout[i].bytes;
+		char *va = self->area + from + layout[i].skew;
+
+		ASSERT_EQ(va, map_at(self->fd.device, self->offset, va, from, bytes));
+		/* Where nothing has touched it, and again */
+		for (int round = 0; round < 2; round++) {
+			ASSERT_EQ(0, type1_map(&self->fd, va, IOVA + from, bytes, RW));
+			ASSERT_TRUE(read_io_table(&self->table));
+			EXPECT_EQ(bytes, io_mapped(&self->table)) TH_LOG("%d", i);
+			EXPECT_MAPPED(&self->table, IOVA + from, bytes, self->bar + from);
+			ASSERT_EQ(bytes, type1_unmap(&self->fd, IOVA + from, bytes));
+			EXPECT_NOTHING_MAPPED();
+		}
+		ASSERT_EQ(0, munmap(va, bytes));
+	}
+}
+
+static unsigned int next_random(unsigned int *seed)
+{
+	*seed = *seed * 1103515245 + 12345;
+	return *seed >> 8;
+}
+
+/* Pieces of the BAR beside each other, in any order, in the same page tables */
+TEST_F_TIMEOUT(type1, pieces, MINUTES(4))
+{
+	const long locked = status_kib("/proc/self/status", "VmLck");
+	struct { __u64 at, from, bytes; } piece[64];
+	unsigned int seed = 1;
+
+	for (int round = 0; round < 8; round++) {
+		__u64 bytes = 0, wrong = 0;
+
+		for (int i = 0; i < ARRAY_SIZE(piece); i++) {
+			/* Few pages in every second round: many pieces in a table */
+			__u64 n = 1 + next_random(&seed) % (round % 2 ? 5 : 700);
+			char *va = self->area + SZ_4K * (round + 1) + bytes;
+
+			piece[i].at = bytes;
+			piece[i].bytes = n * SZ_4K;
+			/* Now and then it goes on where the last one ends. */
+			if (i && next_random(&seed) % 4 == 0)
+				piece[i].from = piece[i - 1].from + piece[i - 1].bytes;
+			else
+				piece[i].from = next_random(&seed) % 2048 * SZ_4K;
+			ASSERT_EQ(va, map_at(self->fd.device, self->offset, va,
+					     piece[i].from, piece[i].bytes));
+			bytes += piece[i].bytes;
+		}
+		ASSERT_EQ(0, type1_map(&self->fd, self->area + SZ_4K * (round + 1), IOVA,
+				       bytes, RW));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_EQ(bytes, io_mapped(&self->table));
+		for (int i = 0; i < ARRAY_SIZE(piece); i++) {
+			for (__u64 o = 0; o < piece[i].bytes; o += SZ_4K)
+				wrong += translate(&self->table, IOVA + piece[i].at + o) !=
+					 self->bar + piece[i].from + o;
+		}
+		EXPECT_EQ(0, wrong) TH_LOG("%d", round);
+		ASSERT_EQ(bytes, type1_unmap(&self->fd, IOVA, bytes));
+		EXPECT_NOTHING_MAPPED();
+		ASSERT_EQ(0, munmap(self->area + SZ_4K * (round + 1), bytes));
+	}
+}
+
+/* One page that cannot be had, anywhere: an error, and nothing is mapped. */
+TEST_F_TIMEOUT(type1, refused, MINUTES(2))
+{
+	static const __u64 places[] = { 0, SZ_4K, SZ_1M, SZ_2M - 2 * SZ_4K, SZ_2M,
+					3 * SZ_2M - SZ_4K };
+	const long locked = status_kib("/proc/self/status", "VmLck");
+	const __u64 bytes = 3 * SZ_2M;
+	char *va = self->area + SZ_4K;
+
+	for (int i = 0; i < ARRAY_SIZE(places); i++) {
+		ASSERT_EQ(va, map_at(self->fd.device, self->offset, va, 0, bytes));
+		ASSERT_EQ(0, mprotect(va + places[i], SZ_4K, PROT_READ));
+		EXPECT_EQ(EFAULT, type1_map(&self->fd, va, IOVA, bytes, RW));
+		EXPECT_NOTHING_MAPPED();
+		EXPECT_EQ(0, type1_map(&self->fd, va, IOVA, bytes,
+				       VFIO_DMA_MAP_FLAG_READ));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_MAPPED(&self->table, IOVA, bytes, self->bar);
+		EXPECT_EQ(bytes, type1_unmap(&self->fd, IOVA, bytes));
+		ASSERT_EQ(0, munmap(va + places[i], SZ_4K));
+		EXPECT_EQ(EFAULT, type1_map(&self->fd, va, IOVA, bytes, RW));
+		EXPECT_NOTHING_MAPPED();
+		/* RAM there is pinned by itself. */
+		ASSERT_NE(MAP_FAILED, mmap(va + places[i], SZ_4K, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+		ASSERT_EQ(0, type1_map(&self->fd, va, IOVA, bytes, RW));
+		EXPECT_EQ(locked + 4, status_kib("/proc/self/status", "VmLck"));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_EQ(bytes, io_mapped(&self->table));
+		EXPECT_EQ(bytes, type1_unmap(&self->fd, IOVA, bytes));
+		EXPECT_NOTHING_MAPPED();
+		ASSERT_EQ(0, munmap(va, bytes));
+	}
+}
+
+/* The instructions that it takes are those of runs, not of pages. */
+TEST_F_TIMEOUT(type1, cost, MINUTES(2))
+{
+	const __u64 bytes = 2 * SZ_1G - SZ_4K;
+	char *va = self->area + 2 * SZ_4K;
+	struct timespec begin;
+	long ns;
+
+	if (!clock_counts_instructions())
+		SKIP(return, "not counting instructions");
+	ASSERT_EQ(va, map_at(self->fd.device, self->offset, va, SZ_4K, bytes));
+	/* Without the faults */
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		load(va + o);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	ASSERT_EQ(0, type1_map(&self->fd, va, IOVA + SZ_4K, bytes, RW));
+	ns = ns_since(&begin);
+	TH_LOG("%ld instructions for %llu pages", ns, bytes / SZ_4K);
+	EXPECT_LT(ns, 20 * (bytes / SZ_4K));
+	EXPECT_EQ(bytes, type1_unmap(&self->fd, IOVA + SZ_4K, bytes));
+}
+
+FIXTURE(iommufd) {
+	struct vfio fd;
+	struct io_table table;
+	__u64 bar;
+	__u32 ioas;
+	int pagemap;
+};
+
+FIXTURE_SETUP(iommufd)
+{
+	self->fd.device = -1;
+	self->bar = bar_start();
+	ASSERT_NE(0, self->bar);
+	self->pagemap = open("/proc/self/pagemap", O_RDONLY);
+	ASSERT_GE(self->pagemap, 0);
+	ASSERT_EQ(0, bind_to("vfio-pci"));
+	ASSERT_TRUE(open_cdev(&self->fd)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, attach_ioas(&self->fd, &self->ioas));
+	if (access(IO_PAGE_TABLE, R_OK))
+		SKIP(return, "no CONFIG_INTEL_IOMMU_DEBUGFS, or another IOMMU");
+}
+
+FIXTURE_TEARDOWN(iommufd)
+{
+	close_vfio(&self->fd);
+	bind_to("\n");
+}
+
+static int ioas_unmap(struct vfio *fd, __u32 ioas, __u64 iova, __u64 bytes)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap), .ioas_id = ioas, .iova = iova, .length = bytes,
+	};
+
+	if (ioctl(fd->container, IOMMU_IOAS_UNMAP, &unmap))
+		return errno;
+	return unmap.length == bytes ? 0 : ERANGE;
+}
+
+static int ioas_map_ram(struct vfio *fd, __u32 ioas, char *va, __u64 iova, __u64 bytes)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map), .ioas_id = ioas, .user_va = (unsigned long)va,
+		.iova = iova, .length = bytes,
+		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE |
+			 IOMMU_IOAS_MAP_FIXED_IOVA,
+	};
+
+	return ioctl(fd->container, IOMMU_IOAS_MAP, &map) ? errno : 0;
+}
+
+/* RAM of small and of huge pages: all that was pinned is unpinned. */
+TEST_F_TIMEOUT(iommufd, ram, MINUTES(2))
+{
+	const __u64 bytes = 32 * SZ_1M;
+	const long pinned = status_kib("/proc/self/status", "VmPin");
+	char *va = reserve(bytes);
+
+	ASSERT_NE(NULL, va);
+	ASSERT_EQ(0, madvise(va, bytes / 2, MADV_HUGEPAGE));
+	memset(va, 1, bytes);
+	for (int round = 0; round < 3; round++) {
+		/* From within a huge page on */
+		const __u64 skip = round * 3 * SZ_4K;
+		__u64 wrong = 0;
+
+		ASSERT_EQ(0, ioas_map_ram(&self->fd, self->ioas, va + skip, IOVA + skip,
+					  bytes - skip));
+		EXPECT_EQ(pinned + (bytes - skip) / 1024,
+			  status_kib("/proc/self/status", "VmPin"));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_EQ(bytes - skip, io_mapped(&self->table));
+		for (long i = 0; i < self->table.nr; i++) {
+			const struct entry *e = &self->table.entry[i];
+
+			for (__u64 o = 0; o < e->bytes; o += SZ_4K) {
+				const unsigned long page = (unsigned long)va +
+							   e->iova - IOVA + o;
+				__u64 v;
+
+				ASSERT_EQ(8, pread(self->pagemap, &v, 8,
+						   page / SZ_4K * 8));
+				/* The pfn is in bits 0 to 54. */
+				wrong += (v & ((1ull << 55) - 1)) * SZ_4K != e->pa + o;
+			}
+		}
+		EXPECT_EQ(0, wrong);
+		ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, IOVA + skip, bytes - skip));
+		EXPECT_EQ(pinned, status_kib("/proc/self/status", "VmPin"));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_EQ(0, io_mapped(&self->table));
+	}
+}
+
+/* What is unpinned in huge pages costs by them. */
+TEST_F_TIMEOUT(iommufd, cost, MINUTES(2))
+{
+	const __u64 bytes = SZ_1G / 4;
+	char *va = reserve(bytes);
+	struct timespec begin;
+	long ns;
+
+	if (!clock_counts_instructions())
+		SKIP(return, "not counting instructions");
+	ASSERT_NE(NULL, va);
+	ASSERT_EQ(0, madvise(va, bytes, MADV_HUGEPAGE));
+	memset(va, 1, bytes);
+	ASSERT_EQ(0, ioas_map_ram(&self->fd, self->ioas, va, IOVA, bytes));
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, IOVA, bytes));
+	ns = ns_since(&begin);
+	TH_LOG("%ld instructions for %llu huge pages", ns, bytes / SZ_2M);
+	EXPECT_LT(ns, 1000 * (bytes / SZ_2M));
+}
+
+/* A dma-buf of part of the BAR; -1 on error */
+static int bar_dmabuf(struct vfio *fd, __u64 from, __u64 bytes)
+{
+	char buf[sizeof(struct vfio_device_feature) +
+		 sizeof(struct vfio_device_feature_dma_buf) +
+		 sizeof(struct vfio_region_dma_range)] __attribute__((aligned(8))) = {};
+	struct vfio_device_feature *feature = (void *)buf;
+	struct vfio_device_feature_dma_buf *get = (void *)feature->data;
+
+	feature->argsz = sizeof(buf);
+	feature->flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+	get->region_index = VFIO_PCI_BAR2_REGION_INDEX;
+	get->open_flags = O_RDWR | O_CLOEXEC;
+	get->nr_ranges = 1;
+	get->dma_ranges[0].offset = from;
+	get->dma_ranges[0].length = bytes;
+	return ioctl(fd->device, VFIO_DEVICE_FEATURE, feature);
+}
+
+/* Maps where iommufd likes. 0 or an errno */
+static int ioas_map_file(struct vfio *fd, __u32 ioas, int file, __u64 start, __u64 bytes,
+			 __u64 *iova)
+{
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map), .ioas_id = ioas, .fd = file, .start = start,
+		.length = bytes,
+		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+	};
+
+	if (ioctl(fd->container, IOMMU_IOAS_MAP_FILE, &map))
+		return errno;
+	*iova = map.iova;
+	return 0;
+}
+
+/* Parts of dma-bufs that begin anywhere in the BAR have the largest entries that fit. */
+TEST_F_TIMEOUT(iommufd, dmabuf, MINUTES(2))
+{
+	static const struct { __u64 from, start, bytes; } layout[] = {
+		{ 0, 0, 4 * SZ_1G }, { SZ_1M, 0, 2 * SZ_1G }, { SZ_4K, 0, 3 * SZ_1G },
+		{ SZ_2M, SZ_2M, SZ_1G }, { SZ_4K, SZ_4K, 2 * SZ_2M },
+		{ SZ_1G - SZ_4K, 0, SZ_1G + 2 * SZ_4K }, { 3 * SZ_4K, 0, SZ_4K },
+		{ SZ_1M, SZ_64K, SZ_2M },
+	};
+	__u64 iova[ARRAY_SIZE(layout)], sum = 0;
+	int file[ARRAY_SIZE(layout)];
+
+	for (int i = 0; i < ARRAY_SIZE(layout); i++) {
+		const __u64 start = layout[i].start, bytes = layout[i].bytes;
+
+		file[i] = bar_dmabuf(&self->fd, layout[i].from, start + bytes);
+		if (file[i] < 0 && errno == ENOTTY)
+			SKIP(return, "no CONFIG_VFIO_PCI_DMABUF");
+		ASSERT_GE(file[i], 0) TH_LOG("%s", strerror(errno));
+		ASSERT_EQ(0, ioas_map_file(&self->fd, self->ioas, file[i], start, bytes,
+					   &iova[i]));
+		sum += bytes;
+	}
+	/* All at once: they do not take room from each other. */
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(sum, io_mapped(&self->table));
+	for (int i = 0; i < ARRAY_SIZE(layout); i++) {
+		const __u64 pa = self->bar + layout[i].from + layout[i].start;
+		const __u64 bytes = layout[i].bytes;
+
+		/* A full leaf lies in it: congruent modulo that size */
+		for (int leaf = THI_1G; leaf > THI_4K; leaf--) {
+			const __u64 size = leaf_sizes[leaf];
+
+			if (((pa + size - 1) & -size) + size > pa + bytes)
+				continue;
+			EXPECT_EQ(pa % size, iova[i] % size) TH_LOG("%d", i);
+			break;
+		}
+		EXPECT_MAPPED(&self->table, iova[i], bytes, pa);
+	}
+	for (int i = 0; i < ARRAY_SIZE(layout); i++) {
+		ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, iova[i], layout[i].bytes));
+		close(file[i]);
+	}
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(0, io_mapped(&self->table));
+}
+
+/* Where there is little room, smaller entries */
+TEST_F_TIMEOUT(iommufd, dmabuf_little_room, MINUTES(2))
+{
+	const __u64 bytes = SZ_1G, room = SZ_1G + 4 * SZ_2M;
+	struct iommu_iova_range range = { .start = SZ_1M, .last = SZ_1M + room - 1 };
+	struct iommu_ioas_allow_iovas allow = {
+		.size = sizeof(allow), .ioas_id = self->ioas, .num_iovas = 1,
+		.allowed_iovas = (unsigned long)&range,
+	};
+	__u64 iova = 0, l[THI_NR_LEAF];
+	int file = bar_dmabuf(&self->fd, 0, bytes);
+
+	if (file < 0 && errno == ENOTTY)
+		SKIP(return, "no CONFIG_VFIO_PCI_DMABUF");
+	ASSERT_GE(file, 0);
+	ASSERT_EQ(0, ioctl(self->fd.container, IOMMU_IOAS_ALLOW_IOVAS, &allow));
+	ASSERT_EQ(0, ioas_map_file(&self->fd, self->ioas, file, 0, bytes, &iova));
+	EXPECT_EQ(0, iova % SZ_2M);
+	EXPECT_GE(iova, range.start);
+	EXPECT_LE(iova + bytes - 1, range.last);
+	ASSERT_TRUE(read_io_table(&self->table));
+	mapped_to(&self->table, iova, bytes, self->bar, l);
+	EXPECT_EQ(bytes, l[THI_2M]);
+	ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, iova, bytes));
+
+	/* Just enough, at an offset */
+	close(file);
+	file = bar_dmabuf(&self->fd, SZ_1M, 2 * SZ_1G);
+	ASSERT_GE(file, 0);
+	range.last = range.start + 2 * SZ_1G - 1;
+	ASSERT_EQ(0, ioctl(self->fd.container, IOMMU_IOAS_ALLOW_IOVAS, &allow));
+	ASSERT_EQ(0, ioas_map_file(&self->fd, self->ioas, file, 0, 2 * SZ_1G, &iova));
+	EXPECT_EQ(range.start, iova);
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_MAPPED(&self->table, iova, 2 * SZ_1G, self->bar + SZ_1M);
+	ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, iova, 2 * SZ_1G));
+
+	/* None at all */
+	range.last = range.start + bytes - SZ_4K - 1;
+	ASSERT_EQ(0, ioctl(self->fd.container, IOMMU_IOAS_ALLOW_IOVAS, &allow));
+	EXPECT_EQ(ENOSPC, ioas_map_file(&self->fd, self->ioas, file, 0, bytes, &iova));
+	close(file);
+}
+
+/* What does not begin with a page is refused, as a mapping of that is. */
+TEST_F(iommufd, dmabuf_refused)
+{
+	int file = bar_dmabuf(&self->fd, 0, 4 * SZ_2M);
+	__u64 iova;
+
+	if (file < 0 && errno == ENOTTY)
+		SKIP(return, "no CONFIG_VFIO_PCI_DMABUF");
+	ASSERT_GE(file, 0);
+	EXPECT_EQ(EINVAL, ioas_map_file(&self->fd, self->ioas, file, 1, 3 * SZ_2M, &iova));
+	EXPECT_EQ(EINVAL, ioas_map_file(&self->fd, self->ioas, file, 0, 4 * SZ_2M + SZ_4K,
+					&iova));
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(0, io_mapped(&self->table));
+	close(file);
+}
+
+/* The device's memory is disabled: nothing of it stays mapped, RAM does. */
+TEST_F_TIMEOUT(iommufd, dmabuf_revoked, MINUTES(2))
+{
+	const __u64 config = config_offset(&self->fd);
+	const __u64 bytes = 2 * SZ_1G;
+	int file = bar_dmabuf(&self->fd, SZ_1M, bytes);
+	char *ram = reserve(SZ_2M);
+	__u64 iova = 0, l[THI_NR_LEAF];
+
+	if (file < 0 && errno == ENOTTY)
+		SKIP(return, "no CONFIG_VFIO_PCI_DMABUF");
+	ASSERT_GE(file, 0);
+	ASSERT_NE(0, config);
+	ASSERT_NE(NULL, ram);
+	ASSERT_EQ(0, ioas_map_ram(&self->fd, self->ioas, ram, IOVA, SZ_2M));
+	ASSERT_EQ(0, ioas_map_file(&self->fd, self->ioas, file, 0, bytes, &iova));
+	ASSERT_EQ(0, memory_enable(&self->fd, config, false));
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(SZ_2M, io_mapped(&self->table));
+	mapped_to(&self->table, iova, bytes, self->bar + SZ_1M, l);
+	EXPECT_EQ(0, l[THI_4K] + l[THI_2M] + l[THI_1G]);
+	ASSERT_EQ(0, memory_enable(&self->fd, config, true));
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(SZ_2M, io_mapped(&self->table));
+	EXPECT_EQ(0, ioas_unmap(&self->fd, self->ioas, iova, bytes));
+	EXPECT_EQ(0, ioas_unmap(&self->fd, self->ioas, IOVA, SZ_2M));
+	close(file);
+}
+
+TEST_HARNESS_MAIN
