@@ -196,6 +196,8 @@ static bool smaps_are_right(void *va, __u64 bytes)
 
 TEST_F_TIMEOUT(smaps, layouts, MINUTES(4))
 {
+	/* What faults map comes back by faults where it is cut, as on 7.3. */
+	const bool dropped = variant->vfio && option_off();
 	char *va = self->area + SZ_2M;
 	struct said said;
 
@@ -222,13 +224,15 @@ TEST_F_TIMEOUT(smaps, layouts, MINUTES(4))
 	ASSERT_EQ(0, mprotect(va + SZ_1G, SZ_2M, PROT_NONE));
 	ASSERT_TRUE(read_smaps("/proc/self/smaps", va, BYTES, &said));
 	EXPECT_EQ(9, said.lines);
-	EXPECT_EQ(BYTES, said.leaves[0] + said.leaves[1] + said.leaves[2]);
+	if (!dropped)
+		EXPECT_EQ(BYTES, said.leaves[0] + said.leaves[1] + said.leaves[2]);
 	ASSERT_EQ(0, mprotect(va + SZ_1G, SZ_2M, PROT_READ | PROT_WRITE));
 	EXPECT_TRUE(smaps_are_right(va, BYTES));
 
 	ASSERT_EQ(0, munmap(va + SZ_2M + SZ_4K, SZ_4K));
 	ASSERT_TRUE(read_smaps("/proc/self/smaps", va, BYTES, &said));
-	EXPECT_EQ(BYTES - SZ_4K, said.leaves[0] + said.leaves[1] + said.leaves[2]);
+	if (!dropped)
+		EXPECT_EQ(BYTES - SZ_4K, said.leaves[0] + said.leaves[1] + said.leaves[2]);
 	EXPECT_TRUE(smaps_are_right(va, BYTES));
 	ASSERT_EQ(0, munmap(va, BYTES));
 }
