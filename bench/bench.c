@@ -238,21 +238,10 @@ static void ioas(const char *kernel, const char *place, struct vfio *fd, __u32 i
 static void ioas_dmabuf(const char *kernel, const char *place, struct vfio *fd, __u32 id,
 			__u64 from, __u64 bytes)
 {
-	struct {
-		struct vfio_device_feature feature;
-		struct vfio_device_feature_dma_buf get;
-		struct vfio_region_dma_range range;
-	} buf = {
-		.feature.argsz = sizeof(buf),
-		.feature.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
-		.get.region_index = VFIO_PCI_BAR2_REGION_INDEX,
-		.get.open_flags = O_RDWR, .get.nr_ranges = 1,
-		.range.offset = from, .range.length = bytes,
-	};
 	struct iommu_ioas_map_file map = {
 		.size = sizeof(map), .ioas_id = id, .length = bytes,
 		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
-		.fd = ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf),
+		.fd = bar_dmabuf(fd, from, bytes),
 	};
 	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = id };
 	__u64 ticks[3];

@@ -76,6 +76,24 @@ static inline int attach_ioas(struct vfio *fd, __u32 *ioas)
 	return ioctl(fd->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? errno : 0;
 }
 
+/* A dma-buf of part of the BAR; -1 on error */
+static inline int bar_dmabuf(struct vfio *fd, __u64 from, __u64 bytes)
+{
+	struct {
+		struct vfio_device_feature feature;
+		struct vfio_device_feature_dma_buf get;
+		struct vfio_region_dma_range range;
+	} buf = {
+		.feature.argsz = sizeof(buf),
+		.feature.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+		.get.region_index = VFIO_PCI_BAR2_REGION_INDEX,
+		.get.open_flags = O_RDWR | O_CLOEXEC, .get.nr_ranges = 1,
+		.range.offset = from, .range.length = bytes,
+	};
+
+	return ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf);
+}
+
 /* By its group and a type1 container. False: see errno */
 static inline bool open_group(struct vfio *fd)
 {

@@ -431,24 +431,6 @@ TEST_F_TIMEOUT(iommufd, cost, MINUTES(2))
 	EXPECT_LT(ns, 1000 * (bytes / SZ_2M));
 }
 
-/* A dma-buf of part of the BAR; -1 on error */
-static int bar_dmabuf(struct vfio *fd, __u64 from, __u64 bytes)
-{
-	struct {
-		struct vfio_device_feature feature;
-		struct vfio_device_feature_dma_buf get;
-		struct vfio_region_dma_range range;
-	} buf = {
-		.feature.argsz = sizeof(buf),
-		.feature.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
-		.get.region_index = VFIO_PCI_BAR2_REGION_INDEX,
-		.get.open_flags = O_RDWR | O_CLOEXEC, .get.nr_ranges = 1,
-		.range.offset = from, .range.length = bytes,
-	};
-
-	return ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf);
-}
-
 /* Maps where iommufd likes. 0 or an errno */
 static int ioas_map_file(struct vfio *fd, __u32 ioas, int file, __u64 start, __u64 bytes,
 			 __u64 *iova)

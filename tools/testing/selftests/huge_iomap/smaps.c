@@ -406,10 +406,12 @@ TEST_F_TIMEOUT(smaps, pfnmaps, MINUTES(4))
 	const int max = variant->vfio ? fault_max_leaf() : user_max_leaf();
 	const int cpu = file_has("/proc/cpuinfo", " pdpe1gb") ? THI_1G : THI_2M;
 	struct said said;
+	int status;
 
-	if (run_pfnmaps("", text, sizeof(text)) == 127)
+	status = run_pfnmaps("", text, sizeof(text));
+	if (status == 127)
 		SKIP(return, "no tools/mm/pfnmaps, or no python3");
-	ASSERT_EQ(0, run_pfnmaps("", text, sizeof(text))) TH_LOG("%s", text);
+	ASSERT_EQ(0, status) TH_LOG("%s", text);
 	EXPECT_EQ(NULL, said_of(text, self->area, line, sizeof(line)));
 	/* At a congruent address, at one that is not, too small, and in pieces */
 	va[0] = self->area;
