@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # Thin: each target calls scripts that do one job. See README.md.
 
-export LINUX_TARBALL ACCEL BAR JOBS T SERIES DEBUG
+export LINUX_TARBALL ACCEL BAR JOBS T SERIES DEBUG H SEED ARGS
 K ?= 6.12
+KERNEL ?= plain
 
-.PHONY: help demo test test-full test-debug upstream selfcheck stable bench check check-bisect check-series series tree kernel export shell apply clean
+.PHONY: help demo test test-full test-debug upstream selfcheck soak stable bench check check-bisect check-series series tree kernel export shell apply clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -13,6 +14,7 @@ help:
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
+	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
@@ -61,6 +63,11 @@ upstream: tree
 selfcheck: tree
 	@scripts/selfcheck
 	@scripts/mtrr-default
+
+soak: tree
+	@scripts/kernel $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
+	@scripts/initramfs
+	@soak/run $(KERNEL)
 
 stable:
 	@scripts/deps

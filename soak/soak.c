@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Random operations for a time, by several workers, with readers beside them.
+ *   soak [-s SEED] [-t SECONDS] [-n OPERATIONS] [-u USERS] [-k KERNELS] [-r] [-v] [-F]
+ *     -u, -k  so many workers with user mappings, and with kernel mappings
+ *     -r      readers of /proc and debugfs besides
+ *     -v      the BAR belongs to vfio-pci: vfio instead of the test driver
+ *     -F      no allocation fails
+ * A worker's operations follow from the seed, its number and the epoch alone. After
+ * each epoch all is unmapped. When kernel and model differ, the epoch is done again in
+ * fresh processes with operations left out, and the shortest list that fails is printed.
+ */
+#include "soak.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EPOCH		1000	/* operations */
+
+bool opt_vfio, opt_alone, opt_fail = true;
+int worker_nr;
+const char *bar_device;
+u64 bar_phys;
+volatile u32 *mirror;
+struct rnd rnd;
+
+static char bad_text[512];
+
+bool soak_bad(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(bad_text, sizeof(bad_text), fmt, args);
+	va_end(args);
+	return false;
+}
+
+bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
+/* The number after @key at the begin of a line; -1 if there is none */
+long read_number(const char *path, const char *key)
+{
+	FILE *f = fopen(path, "re");
+	char line[256];
+	long n = -1;
+
+	if (!f)
+		return -1;
+	while (n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			n = atol(line + strlen(key) + strspn(line + strlen(key), ": \t"));
+	fclose(f);
+	return n;
+}
+
+/* A page in [from, to): often one where a leaf begins or ends, or one beside it */
+u64 near_leaf(struct rnd *r, u64 from, u64 to)
+{
+	static const u64 size[] = { 1, 8, PAGES_2M, PAGES_2M, PAGES_2M, PAGES_1G, PAGES_1G };
+	static const int off[] = { 0, 0, 0, 0, 1, -1, 2, -2, 7, -9 };
+	u64 s = size[below(r, sizeof(size) / sizeof(*size))];
+	u64 p = from + below(r, to - from);
+
+	p = p / s * s + off[below(r, sizeof(off) / sizeof(*off))];
+	return p >= from && p < to ? p : from;
+}
+
+u64 some_length(struct rnd *r, u64 max)
+{
+	static const u64 size[] = {
+		1, 2, 3, 17, PAGES_2M - 1, PAGES_2M, PAGES_2M + 1, 2 * PAGES_2M + 3,
+		5 * PAGES_2M, PAGES_1G - 1, PAGES_1G, PAGES_1G + 1, 2 * PAGES_1G,
+	};
+	u64 n = size[below(r, sizeof(size) / sizeof(*size))];
+
+	if (below(r, 4) == 0)
+		n = 1 + below(r, n);
+	return n < max ? n : max;
+}
+
+static int fail_fd = -1;
+
+void fail_nth(int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	if (fail_fd >= 0 && pwrite(fail_fd, text, len, 0) != len)
+		abort();
+}
+
+bool fail_end(void)
+{
+	char text[16] = "";
+	bool failed;
+
+	if (fail_fd < 0)
+		return false;
+	failed = pread(fail_fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+	fail_nth(0);
+	return failed;
+}
+
+static void prepare_failures(void)
+{
+	static const char * const files[][2] = {
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+	};
+
+	for (unsigned int i = 0; i < sizeof(files) / sizeof(*files); i++)
+		opt_fail &= write_text(files[i][0], files[i][1]);
+}
+
+/* What a worker tells its parent */
+struct result {
+	u64 seed, epoch, n, ops;
+	bool failed;
+	char text[512];
+};
+
+static struct op ops[EPOCH];
+
+/* The operations of @list again, in a process of its own. True if they fail. */
+static bool fails_again(const struct worker_ops *w, const struct op *list, int nr)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return false;
+	if (!pid) {
+		bool ok;
+
+		alarm(60);
+		fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+		ok = w->reset(true);
+		for (int i = 0; ok && i < nr; i++)
+			ok = w->apply(&list[i]);
+		_exit(ok && w->reset(false) ? 0 : 1);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return false;
+	/* A crash fails as well; it has only not to take long. */
+	return !WIFEXITED(status) || WEXITSTATUS(status);
+}
+
+/* Leave out what is not needed for the failure: halves first, then less */
+static int shorten(const struct worker_ops *w, int nr)
+{
+	static struct op less[EPOCH];
+	time_t end = time(NULL) + 120;
+
+	if (!fails_again(w, ops, nr))
+		return -1;
+	for (int step = nr / 2; step; step /= 2) {
+		for (int at = 0; at + step <= nr && time(NULL) < end;) {
+			memcpy(less, ops, at * sizeof(*ops));
+			memcpy(less + at, ops + at + step, (nr - at - step) * sizeof(*ops));
+			if (fails_again(w, less, nr - step)) {
+				nr -= step;
+				memcpy(ops, less, nr * sizeof(*ops));
+			} else {
+				at += step;
+			}
+		}
+	}
+	return nr;
+}
+
+static void tell(const struct worker_ops *w, struct result *res, int nr)
+{
+	char text[200];
+	int left;
+
+	printf("not ok - %s worker %d: seed %llu, epoch %llu, operation %d: %s\n", w->name,
+	       worker_nr, (unsigned long long)res->seed, (unsigned long long)res->epoch, nr,
+	       res->text);
+	w->print(&ops[nr], text, sizeof(text));
+	printf("#   %s\n", text);
+	fflush(stdout);
+	left = shorten(w, nr + 1);
+	if (left < 0) {
+		printf("# a fresh process does not fail with these; the last of them:\n");
+		left = nr + 1;
+	} else {
+		printf("# %d operations are enough:\n", left);
+	}
+	for (int i = left > 40 ? left - 40 : 0; i < left; i++) {
+		w->print(&ops[i], text, sizeof(text));
+		printf("#   %s\n", text);
+	}
+	fflush(stdout);
+}
+
+static void work(const struct worker_ops *w, int nr, u64 seed, time_t end, u64 max, int to)
+{
+	struct result res = { .seed = seed };
+	bool ok;
+	int n = 0;
+
+	worker_nr = nr;
+	fail_fd = opt_fail ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
+	ok = w->reset(true);
+	while (ok && time(NULL) < end && res.ops < max) {
+		rnd.s = seed * 1000003 + nr * 7919 + res.epoch * 104729;
+		for (n = 0; ok && n < EPOCH && (n % 16 || time(NULL) < end); n++) {
+			memset(&ops[n], 0, sizeof(ops[n]));
+			w->choose(&ops[n]);
+			ops[n].seed = next(&rnd);
+			ok = w->apply(&ops[n]);
+			res.ops++;
+		}
+		n--;
+		if (ok)
+			ok = w->reset(false);
+		res.epoch += ok;
+	}
+	if (!ok) {
+		res.failed = true;
+		memcpy(res.text, bad_text, sizeof(res.text));
+		tell(w, &res, n);
+	}
+	printf("# %s worker %d: %llu operations in %llu epochs\n", w->name, nr,
+	       (unsigned long long)res.ops, (unsigned long long)res.epoch);
+	w->report(stdout);
+	fflush(stdout);
+	if (write(to, &res, sizeof(res)) != sizeof(res))
+		abort();
+	exit(res.failed);
+}
+
+static void read_all(const char *name)
+{
+	static char buf[1 << 16];
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+	close(fd);
+	usleep(5000);
+}
+
+/* Read all there is to read of the workers and of the system, for ever */
+static void read_for_ever(const pid_t *pids, int nr)
+{
+	static const char * const process_files[] = {
+		"smaps", "numa_maps", "smaps_rollup", "maps",
+	};
+	static const char * const system_files[] = {
+		"/proc/vmallocinfo", "/sys/kernel/debug/x86/pat_memtype_list", "/proc/iomem",
+		"/proc/mtrr",
+	};
+	char path[64];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (int round = 0;; round++) {
+		for (int i = 0; i < nr; i++) {
+			for (int k = 0; k < 4; k++) {
+				snprintf(path, sizeof(path), "/proc/%d/%s", pids[i],
+					 process_files[k]);
+				read_all(path);
+			}
+		}
+		for (int k = 0; k < 4; k++)
+			read_all(system_files[k]);
+		if (round % 16 == 0)
+			read_all("/sys/kernel/debug/page_tables/kernel");
+	}
+}
+
+/* Two memory types: of what user space maps, and of what the kernel maps */
+static char *map_bar(char *at)
+{
+	static const struct { const char *file; u64 from, to; } parts[] = {
+		{ "resource2", 0, UC_END }, { "resource2_wc", UC_END, WC_END },
+		{ "resource2", WC_END, WC_FIRST }, { "resource2_wc", WC_FIRST, BAR_PAGES },
+	};
+	char path[128];
+
+	for (int i = 0; i < 4; i++) {
+		int fd;
+
+		/* vfio-pci maps all of the BAR uncached. */
+		snprintf(path, sizeof(path), "%s/%s", bar_device,
+			 opt_vfio ? "resource2" : parts[i].file);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0 || mmap(at + parts[i].from * PAGE, (parts[i].to - parts[i].from) * PAGE,
+				   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+				   parts[i].from * PAGE) == MAP_FAILED)
+			return NULL;
+		close(fd);
+	}
+	return at;
+}
+
+/*
+ * The mirror is at an address where its leaves are large: fork() copies it. What it
+ * shows is what pages show that have a PTE each, at an address congruent to nothing.
+ */
+static bool map_mirror(void)
+{
+	const u64 bytes = (BAR_PAGES + PAGES_1G) * PAGE;
+	char *by_pte = map_bar((char *)0x200000000000UL + PAGE);
+	bool ok = true;
+
+	mirror = (volatile u32 *)map_bar((char *)0x300000000000UL);
+	if (!by_pte || !mirror)
+		return false;
+	for (u64 p = 0; p < BAR_PAGES; p++)
+		*(volatile u32 *)(by_pte + p * PAGE) = stamp(p);
+	for (u64 p = 0; p < BAR_PAGES; p++)
+		ok &= *mirror_of(p) == stamp(p);
+	return !munmap(by_pte, bytes) && ok;
+}
+
+static bool find_bar(void)
+{
+	static char dir[64];
+	unsigned long long start = 0;
+	char path[128], line[128];
+	FILE *f;
+
+	snprintf(dir, sizeof(dir), "/sys/bus/pci/devices/%s", getenv("VFIO_SELFTESTS_BDF") ?: "");
+	bar_device = dir;
+	snprintf(path, sizeof(path), "%s/resource", dir);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	for (int i = 0; i <= 2 && fgets(line, sizeof(line), f); i++)
+		start = i < 2 ? 0 : strtoull(line, NULL, 0);
+	fclose(f);
+	bar_phys = start;
+	return start;
+}
+
+static bool bind_vfio(void)
+{
+	const char *name = strrchr(bar_device, '/') + 1;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/driver/unbind", bar_device);
+	write_text(path, name);
+	snprintf(path, sizeof(path), "%s/driver_override", bar_device);
+	return write_text(path, "vfio-pci") && write_text("/sys/bus/pci/drivers_probe", name);
+}
+
+#define MAX_WORKERS	16
+
+int main(int argc, char **argv)
+{
+	pid_t pids[MAX_WORKERS], reader = 0;
+	int users = 1, kernels = 0, nr = 0, failed = 0, status, fds[2], c;
+	u64 seed = time(NULL), max = UINT64_MAX, total = 0;
+	bool want_readers = false;
+	struct timespec begin, now;
+	struct result res;
+	time_t seconds = 60;
+	double took;
+
+	while ((c = getopt(argc, argv, "s:t:n:u:k:rvF")) != -1) {
+		switch (c) {
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			seconds = atol(optarg);
+			break;
+		case 'n':
+			max = strtoull(optarg, NULL, 0);
+			break;
+		case 'u':
+			users = atoi(optarg);
+			break;
+		case 'k':
+			kernels = atoi(optarg);
+			break;
+		case 'r':
+			want_readers = true;
+			break;
+		case 'v':
+			opt_vfio = true;
+			break;
+		case 'F':
+			opt_fail = false;
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
+		return 2;
+	opt_alone = users + kernels == 1 && !want_readers;
+	if (!find_bar() || (opt_vfio && !bind_vfio()) || !map_mirror() || pipe(fds)) {
+		perror("no BAR");
+		return 1;
+	}
+	if (opt_fail)
+		prepare_failures();
+	printf("# seed %llu, %d + %d workers%s%s%s, %ld seconds\n", (unsigned long long)seed,
+	       users, kernels, want_readers ? ", readers" : "", opt_vfio ? ", vfio" : "",
+	       opt_fail ? ", allocations fail" : "", (long)seconds);
+	fflush(stdout);
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (nr = 0; nr < users + kernels; nr++) {
+		pids[nr] = fork();
+		if (!pids[nr])
+			work(nr < users ? &user_worker : &kernel_worker, nr, seed,
+			     time(NULL) + seconds, max, fds[1]);
+	}
+	/* It must not hold the pipe open. */
+	close(fds[1]);
+	if (want_readers) {
+		reader = fork();
+		if (!reader)
+			read_for_ever(pids, nr);
+	}
+	while (read(fds[0], &res, sizeof(res)) == sizeof(res))
+		total += res.ops;
+	for (int i = 0; i < nr; i++) {
+		if (waitpid(pids[i], &status, 0) != pids[i] || !WIFEXITED(status)) {
+			printf("not ok - a worker ended by signal %d\n", WTERMSIG(status));
+			failed++;
+		} else {
+			failed += !!WEXITSTATUS(status);
+		}
+	}
+	if (reader > 0)
+		kill(reader, SIGKILL);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	took = now.tv_sec - begin.tv_sec + (now.tv_nsec - begin.tv_nsec) / 1e9;
+	printf("%s - soak: seed %llu, %llu operations, %d mismatches, %.0f a second\n",
+	       failed ? "not ok" : "ok", (unsigned long long)seed, (unsigned long long)total,
+	       failed, total / took);
+	return failed ? 1 : 0;
+}

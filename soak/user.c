@@ -1,0 +1,1093 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User mappings. The model: a sorted list of pieces of the worker's window, each with
+ * its file, the page of the BAR that its first page shows, and its protection. A piece
+ * never covers more than one VMA.
+ */
+#include "soak.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <linux/vfio.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WINDOW_PAGES	(6 * PAGES_1G)
+
+enum source {
+	SRC_SYSFS, SRC_SYSFS_WC, SRC_MEM, SRC_DRIVER, SRC_EXTENT, SRC_VFIO, NR_SOURCE,
+};
+
+static struct source_file {
+	const char *name;
+	int fd;
+	u64 at;			/* of the BAR in the file, in bytes */
+	u64 first, end;		/* pages of the BAR that it maps */
+	bool can_private;
+	bool faults;		/* maps when it is touched */
+	bool known;		/* what maps says is known */
+	u64 maps;		/* offset of the BAR in /proc/self/maps */
+} sources[NR_SOURCE] = {
+	[SRC_SYSFS] = { "sysfs", .end = UC_END, .can_private = true },
+	[SRC_SYSFS_WC] = { "sysfs_wc", .first = UC_END, .end = WC_END, .can_private = true },
+	[SRC_MEM] = { "mem", .end = UC_END, .can_private = true },
+	[SRC_DRIVER] = { "driver", .end = UC_END },
+	[SRC_EXTENT] = { "extent", .end = UC_END, .faults = true },
+	[SRC_VFIO] = { "vfio", .end = UC_END, .faults = true },
+};
+
+/* What madvise() leaves in a VMA: a piece is cut where it differs. */
+#define A_RANDOM	0x01
+#define A_SEQ		0x02
+#define A_HUGE		0x04
+#define A_NOHUGE	0x08
+#define A_DONTDUMP	0x10
+#define A_DONTFORK	0x20
+
+struct piece {
+	u64 start, end;		/* pages of the window */
+	u64 page;		/* of the BAR, at start */
+	u8 src, prot, shared, advice;
+};
+
+#define MAX_PIECES	1024
+static struct piece pieces[MAX_PIECES + 8];
+static int nr_pieces;
+static bool decode_off;
+static char *window;
+
+static int vfio_device = -1;
+static u64 vfio_config;
+static int uffd = -1;
+
+enum kind {
+	OP_MAP, OP_UNMAP, OP_PROTECT, OP_MOVE, OP_SHRINK, OP_GROW, OP_ADVISE, OP_LOCK,
+	OP_UNLOCK, OP_BIND, OP_UFFD, OP_FORK, OP_LIMIT, OP_PROC, OP_DECODE, OP_ANYWHERE,
+	OP_MEM_FILE, NR_KIND,
+};
+static const char * const kind_names[NR_KIND] = {
+	"mmap", "munmap", "mprotect", "mremap", "mremap_shrink", "mremap_grow", "madvise",
+	"mlock", "munlock", "mbind", "userfaultfd", "fork", "limit", "proc", "decode",
+	"mmap_anywhere", "proc_mem",
+};
+static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
+
+static char *addr_of(u64 page)
+{
+	return window + page * PAGE;
+}
+
+/* The piece with @page, or NULL */
+static struct piece *find(u64 page)
+{
+	int lo = 0, hi = nr_pieces;
+
+	while (lo < hi) {
+		int mid = (lo + hi) / 2;
+
+		if (pieces[mid].end <= page)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < nr_pieces && pieces[lo].start <= page ? &pieces[lo] : NULL;
+}
+
+/* Cut at @page: the index of the first piece that begins there or later */
+static int cut(u64 page)
+{
+	int i = 0;
+
+	while (i < nr_pieces && pieces[i].end <= page)
+		i++;
+	if (i < nr_pieces && pieces[i].start < page) {
+		memmove(&pieces[i + 1], &pieces[i], (nr_pieces - i) * sizeof(*pieces));
+		nr_pieces++;
+		pieces[i].end = page;
+		pieces[i + 1].page += page - pieces[i + 1].start;
+		pieces[i + 1].start = page;
+		i++;
+	}
+	return i;
+}
+
+static void forget(u64 start, u64 end)
+{
+	int i = cut(start), k = cut(end);
+
+	memmove(&pieces[i], &pieces[k], (nr_pieces - k) * sizeof(*pieces));
+	nr_pieces -= k - i;
+}
+
+static void remember(struct piece p)
+{
+	int i;
+
+	forget(p.start, p.end);
+	i = cut(p.start);
+	memmove(&pieces[i + 1], &pieces[i], (nr_pieces - i) * sizeof(*pieces));
+	nr_pieces++;
+	pieces[i] = p;
+}
+
+/* Where the first hole of [start, end) begins; end if there is none */
+static u64 first_hole(u64 start, u64 end)
+{
+	while (start < end) {
+		struct piece *p = find(start);
+
+		if (!p)
+			return start;
+		start = p->end;
+	}
+	return end;
+}
+
+/* Accesses that may fault */
+
+static __thread sigjmp_buf env;
+static __thread volatile sig_atomic_t may_fault;
+static __thread volatile int fault_signal, fault_code;
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (!may_fault) {
+		signal(sig, SIG_DFL);
+		return;
+	}
+	fault_signal = sig;
+	fault_code = info->si_code;
+	siglongjmp(env, 1);
+}
+
+static bool try_load(volatile u32 *p, u32 *v)
+{
+	bool ok = false;
+
+	may_fault = 1;
+	if (!sigsetjmp(env, 0)) {
+		*v = *p;
+		ok = true;
+	}
+	may_fault = 0;
+	return ok;
+}
+
+static bool try_store(volatile u32 *p, u32 v)
+{
+	bool ok = false;
+
+	may_fault = 1;
+	if (!sigsetjmp(env, 0)) {
+		*p = v;
+		ok = true;
+	}
+	may_fault = 0;
+	return ok;
+}
+
+/* One page of the window against the model */
+static bool look(u64 page, bool store)
+{
+	struct piece *p = find(page);
+	const bool there = p && !(decode_off && p->src == SRC_VFIO);
+	const bool readable = there && p->prot & PROT_READ;
+	volatile u32 *at = (volatile u32 *)addr_of(page);
+	static u32 stores;
+	u64 bar, word = 1 + worker_nr;
+	u32 v = 0, w = 0;
+
+	if (try_load(at, &v) != readable)
+		return soak_bad("page %#lx: %s", (long)page, readable ?
+				"cannot be read" : "can be read");
+	if (!readable) {
+		const int sig = p && !there && p->prot & PROT_READ ? SIGBUS : SIGSEGV;
+
+		if (fault_signal != sig)
+			return soak_bad("page %#lx: signal %d, not %d", (long)page,
+					fault_signal, sig);
+		if (sig == SIGSEGV && fault_code != (p ? SEGV_ACCERR : SEGV_MAPERR))
+			return soak_bad("page %#lx: si_code %d", (long)page, fault_code);
+		return true;
+	}
+	bar = p->page + page - p->start;
+	if (decode_off) {
+		if (v && v != ~0U)
+			return soak_bad("page %#lx: %#x without decode", (long)page, v);
+		return true;
+	}
+	if (v != stamp(bar))
+		return soak_bad("page %#lx: shows %#x, not page %#lx of the BAR",
+				(long)page, v, (long)bar);
+	if (!store)
+		return true;
+	v = ++stores;
+	if (p->prot & PROT_WRITE && p->shared) {
+		if (!try_store(at + word, v))
+			return soak_bad("page %#lx: cannot be written", (long)page);
+		w = mirror_of(bar)[word];
+		if (w != v)
+			return soak_bad("page %#lx: %#x written, %#x in page %#lx of the BAR",
+					(long)page, v, w, (long)bar);
+	} else if (!(p->prot & PROT_WRITE) && try_store(at + word, v)) {
+		return soak_bad("page %#lx: can be written", (long)page);
+	}
+	return true;
+}
+
+static bool look_at(struct rnd *r, u64 start, u64 end)
+{
+	const u64 at[] = {
+		start - 1, start, start + below(r, end - start), end - 1, end,
+	};
+
+	for (unsigned int i = 0; i < 5; i++)
+		if (at[i] < WINDOW_PAGES && !look(at[i], below(r, 3) == 0))
+			return false;
+	/* And some elsewhere */
+	for (int i = 0; i < 3 && nr_pieces; i++) {
+		struct piece *p = &pieces[below(r, nr_pieces)];
+
+		if (!look(below(r, 2) ? p->start : p->end - 1, below(r, 3) == 0) ||
+		    !look(p->start + below(r, p->end - p->start), false))
+			return false;
+	}
+	return true;
+}
+
+/* Against /proc/self/maps: as the pieces of one line that begins here */
+static bool compare_maps(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	u64 seen = 0, want = 0;
+	char line[512];
+
+	if (!f)
+		return soak_bad("/proc/self/maps: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long start, end, offset;
+		char prot[5];
+
+		if (sscanf(line, "%lx-%lx %4s %lx", &start, &end, prot, &offset) != 4 ||
+		    start < (unsigned long)window ||
+		    end > (unsigned long)window + WINDOW_PAGES * PAGE)
+			continue;
+		start = (start - (unsigned long)window) / PAGE;
+		end = (end - (unsigned long)window) / PAGE;
+		seen += end - start;
+		for (u64 at = start; at < end;) {
+			struct piece *p = find(at);
+			struct source_file *src;
+			u64 maps;
+
+			if (!p) {
+				fclose(f);
+				return soak_bad("maps: page %#lx is mapped", (long)at);
+			}
+			src = &sources[p->src];
+			/* As if the BAR began there */
+			maps = offset + (at - start) * PAGE - (p->page + at - p->start) * PAGE;
+			if (!src->known) {
+				src->known = true;
+				src->maps = maps;
+			}
+			if (src->maps != maps || (prot[0] == 'r') != !!(p->prot & PROT_READ) ||
+			    (prot[1] == 'w') != !!(p->prot & PROT_WRITE) ||
+			    (prot[3] == 's') != p->shared) {
+				fclose(f);
+				return soak_bad("maps: page %#lx: %s offset %#lx", (long)at, prot,
+						offset);
+			}
+			at = p->end;
+		}
+	}
+	fclose(f);
+	for (int i = 0; i < nr_pieces; i++)
+		want += pieces[i].end - pieces[i].start;
+	return seen == want || soak_bad("maps: %ld pages, not %ld", (long)seen, (long)want);
+}
+
+/* What smaps says of the leaves: all of what is mapped when mmap() returns is there */
+static bool compare_smaps(void)
+{
+	static const char * const keys[] = { "PfnPteMapped:", "PfnPmdMapped:", "PfnPudMapped:" };
+	FILE *f = fopen("/proc/self/smaps", "re");
+	long kib = -1, size = -1, sum = 0, lines = 0;
+	struct piece *p = NULL;
+	char line[512];
+	bool ok = true;
+
+	if (!f)
+		return true;
+	while (ok && fgets(line, sizeof(line), f)) {
+		unsigned long start, end;
+
+		if (sscanf(line, "%lx-%lx %*4s", &start, &end) == 2) {
+			p = NULL;
+			if (start >= (unsigned long)window &&
+			    end <= (unsigned long)window + WINDOW_PAGES * PAGE)
+				p = find((start - (unsigned long)window) / PAGE);
+			size = (end - start) / 1024;
+			sum = lines = 0;
+			continue;
+		}
+		for (int i = 0; p && i < 3; i++) {
+			if (strncmp(line, keys[i], strlen(keys[i])))
+				continue;
+			kib = atol(line + strlen(keys[i]));
+			sum += kib;
+			lines++;
+			if (kib % (i == 2 ? 1048576 : i ? 2048 : 4))
+				ok = soak_bad("smaps: %s", line);
+		}
+		if (p && lines == 3) {
+			if (sum > size || (!sources[p->src].faults && sum != size))
+				ok = soak_bad("smaps: %ld of %ld kB from page %#lx on", sum, size,
+					      (long)p->start);
+			p = NULL;
+		}
+	}
+	fclose(f);
+	return ok;
+}
+
+/* What pagemap says of a page that is mapped */
+static bool compare_pagemap(struct rnd *r)
+{
+	static int fd = -1;
+	struct piece *p;
+	u64 at, entry, pfn;
+
+	if (!nr_pieces)
+		return true;
+	if (fd < 0)
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	p = &pieces[below(r, nr_pieces)];
+	at = p->start + below(r, p->end - p->start);
+	if (pread(fd, &entry, 8, (unsigned long)addr_of(at) / PAGE * 8) != 8)
+		return soak_bad("pagemap: %s", strerror(errno));
+	pfn = entry & ((1ULL << 55) - 1);
+	if (entry >> 62 & 1 || (entry >> 63 && pfn &&
+				pfn != bar_phys / PAGE + p->page + at - p->start))
+		return soak_bad("pagemap: page %#lx: %#llx", (long)at, (long long)entry);
+	return true;
+}
+
+/* Read a page of the window by /proc/self/mem: as a debugger does */
+static bool compare_mem_file(struct rnd *r)
+{
+	static int fd = -1;
+	struct piece *p;
+	u32 v;
+	u64 at;
+
+	if (!nr_pieces || decode_off)
+		return true;
+	if (fd < 0)
+		fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	p = &pieces[below(r, nr_pieces)];
+	at = p->start + below(r, p->end - p->start);
+	if (pread(fd, &v, 4, (unsigned long)addr_of(at)) != 4) {
+		refused[OP_MEM_FILE]++;
+		/* sysfs and /dev/mem let a debugger in. */
+		return (p->src != SRC_SYSFS && p->src != SRC_SYSFS_WC && p->src != SRC_MEM) ||
+			soak_bad("/proc/self/mem: page %#lx: %s", (long)at, strerror(errno));
+	}
+	return v == stamp(p->page + at - p->start) ||
+		soak_bad("/proc/self/mem: page %#lx: %#x", (long)at, v);
+}
+
+static bool do_proc(struct rnd *r)
+{
+	return compare_maps() && compare_smaps() && compare_pagemap(r);
+}
+
+static bool set_decode(bool on)
+{
+	u16 command;
+
+	if (pread(vfio_device, &command, 2, vfio_config + 4) != 2)
+		return false;
+	command = on ? command | 2 : command & ~2;
+	return pwrite(vfio_device, &command, 2, vfio_config + 4) == 2;
+}
+
+static int open_vfio(void)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info) };
+	char path[64], link[256] = "", dir[128];
+	int container, group, device;
+
+	snprintf(dir, sizeof(dir), "%s/iommu_group", bar_device);
+	if (readlink(dir, link, sizeof(link) - 1) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	group = open(path, O_RDWR | O_CLOEXEC);
+	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ||
+	    ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		return -1;
+	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, strrchr(bar_device, '/') + 1);
+	info.index = VFIO_PCI_CONFIG_REGION_INDEX;
+	if (device < 0 || ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info))
+		return -1;
+	vfio_config = info.offset;
+	info.index = VFIO_PCI_BAR2_REGION_INDEX;
+	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info))
+		return -1;
+	sources[SRC_VFIO].at = info.offset;
+	return device;
+}
+
+static bool prepare(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct uffdio_api api = { .api = UFFD_API };
+	char path[128];
+
+	sigaction(SIGSEGV, &sa, NULL);
+	sigaction(SIGBUS, &sa, NULL);
+	window = (char *)(0x100000000000UL + worker_nr * 0x1000000000UL);
+	snprintf(path, sizeof(path), "%s/resource2", bar_device);
+	sources[SRC_SYSFS].fd = open(path, O_RDWR | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/resource2_wc", bar_device);
+	sources[SRC_SYSFS_WC].fd = open(path, O_RDWR | O_CLOEXEC);
+	sources[SRC_MEM].fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
+	sources[SRC_MEM].at = bar_phys;
+	sources[SRC_DRIVER].fd = opt_vfio ? -1 : open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
+	sources[SRC_EXTENT].fd = sources[SRC_DRIVER].fd;
+	sources[SRC_EXTENT].at = 0x07000000000ULL;	/* THE_MMAP */
+	vfio_device = opt_vfio ? open_vfio() : -1;
+	sources[SRC_VFIO].fd = vfio_device;
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd >= 0)
+		ioctl(uffd, UFFDIO_API, &api);
+	if (sources[SRC_SYSFS].fd < 0 || sources[SRC_MEM].fd < 0 ||
+	    (opt_vfio ? vfio_device : sources[SRC_DRIVER].fd) < 0)
+		return soak_bad("no device: %s", strerror(errno));
+	return true;
+}
+
+/* Bytes of page tables, entries of PAT: what is left when nothing is mapped */
+static bool user_reset(bool first)
+{
+	static long tables, types;
+	long now, n = 0;
+	char line[256];
+	FILE *f;
+
+	struct rnd r = {};
+
+	if (!window && !prepare())
+		return false;
+	fail_nth(0);
+	if (munmap(window, WINDOW_PAGES * PAGE))
+		return soak_bad("munmap of all: %s", strerror(errno));
+	nr_pieces = 0;
+	/* What these take stays: that of the heap. */
+	if (first)
+		do_proc(&r);
+	if (decode_off && !set_decode(true))
+		return soak_bad("decode: %s", strerror(errno));
+	decode_off = false;
+	if (!compare_maps())
+		return false;
+	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
+	now = read_number("/proc/self/status", "VmPTE:");
+	if (!first && now > tables)
+		return soak_bad("%ld KiB of page tables are left", now - tables);
+	tables = now;
+	if (!opt_alone)
+		return true;
+	f = fopen("/sys/kernel/debug/x86/pat_memtype_list", "re");
+	while (f && fgets(line, sizeof(line), f))
+		n++;
+	if (f)
+		fclose(f);
+	if (!first && n != types)
+		return soak_bad("%ld ranges have a memory type, %ld had", n, types);
+	types = n;
+	return true;
+}
+
+static void choose_range(struct rnd *r, struct op *op)
+{
+	if (nr_pieces && below(r, 8)) {
+		/* In a piece, from it on, or over it */
+		struct piece *p = &pieces[below(r, nr_pieces)];
+
+		op->a = below(r, 3) ? near_leaf(r, p->start, p->end) : p->start;
+		op->b = some_length(r, below(r, 4) ? p->end - op->a : WINDOW_PAGES - op->a);
+	} else {
+		op->a = near_leaf(r, 0, WINDOW_PAGES);
+		op->b = some_length(r, WINDOW_PAGES - op->a);
+	}
+}
+
+static void choose_source(struct rnd *r, struct op *op)
+{
+	struct source_file *src;
+
+	do {
+		op->src = below(r, NR_SOURCE);
+		src = &sources[op->src];
+	} while (src->fd < 0);
+	op->c = near_leaf(r, src->first, src->end);
+	if (op->b > src->end - op->c)
+		op->b = src->end - op->c;
+	/* As who maps it likes it: congruent, or not */
+	if (op->kind == OP_MAP && below(r, 4)) {
+		u64 size = below(r, 2) ? PAGES_1G : PAGES_2M;
+		u64 a = op->a / size * size + op->c % size;
+
+		if (a + op->b <= WINDOW_PAGES)
+			op->a = a;
+	}
+	op->flags = src->can_private && !below(r, 6);
+	/* So many PTEs take long. */
+	if (op->kind == OP_MAP && op->b > 4 * PAGES_2M && (op->a - op->c) % PAGES_2M && below(r, 50))
+		op->b = 1 + op->b % (4 * PAGES_2M);
+}
+
+static void user_choose(struct op *op)
+{
+	static const u8 prots[] = {
+		PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_NONE,
+	};
+	static const u8 often[] = {
+		OP_MAP, OP_MAP, OP_MAP, OP_MAP, OP_UNMAP, OP_UNMAP, OP_UNMAP, OP_PROTECT,
+		OP_PROTECT, OP_PROTECT, OP_MOVE, OP_MOVE, OP_MOVE, OP_MOVE, OP_SHRINK, OP_GROW,
+		OP_ADVISE, OP_ADVISE, OP_LOCK, OP_UNLOCK, OP_BIND, OP_UFFD, OP_ANYWHERE,
+		OP_MEM_FILE, OP_MEM_FILE,
+	};
+	static const u16 advices[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
+		MADV_FREE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_HUGEPAGE,
+		MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP, MADV_WIPEONFORK, MADV_COLD,
+		MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, 24 /* DONTNEED_LOCKED */,
+		25 /* COLLAPSE */,
+	};
+	struct rnd *r = &rnd;
+
+	op->kind = often[below(r, sizeof(often))];
+	if (!below(r, 60))
+		op->kind = OP_FORK;
+	else if (!below(r, 40))
+		op->kind = OP_LIMIT;
+	else if (!below(r, 200))
+		op->kind = OP_PROC;
+	else if (!below(r, 100) && vfio_device >= 0 && opt_alone)
+		op->kind = OP_DECODE;
+	if (nr_pieces > MAX_PIECES / 4) {
+		op->kind = OP_UNMAP;
+		op->b = WINDOW_PAGES;
+		return;
+	}
+	choose_range(r, op);
+	op->prot = prots[below(r, sizeof(prots))];
+	op->advice = advices[below(r, sizeof(advices) / sizeof(*advices))];
+	op->d = near_leaf(r, 0, WINDOW_PAGES);
+	if (op->kind == OP_MAP || op->kind == OP_ANYWHERE)
+		choose_source(r, op);
+	if (op->kind == OP_MOVE) {
+		/* Where its leaves fit, more often than not */
+		if (below(r, 3)) {
+			u64 size = below(r, 2) ? PAGES_1G : PAGES_2M;
+
+			op->d = op->d / size * size + op->a % size;
+		}
+		if (op->b > 4 * PAGES_2M && below(r, 50))
+			op->d = op->d / PAGES_2M * PAGES_2M + op->a % PAGES_2M;
+		if (op->d + op->b > WINDOW_PAGES)
+			op->d = 0;
+		op->flags = below(r, 8) != 0;	/* to a place of our choice */
+	}
+	if (op->kind == OP_LIMIT)
+		op->a = below(r, 4);
+	if (op->kind == OP_GROW)
+		op->d = 1 + below(r, PAGES_2M);
+	if (opt_fail && !below(r, 6))
+		op->fail_nth = 1 + below(r, 8);
+	if (op->kind == OP_LIMIT || op->kind == OP_PROC || op->kind == OP_DECODE)
+		op->fail_nth = 0;
+}
+
+/*
+ * Errors of mmap() of a source. /dev/mem makes EAGAIN of all errors, remap_pfn_range()
+ * EINVAL of those of PAT; the test driver has one lock, and does not wait for it.
+ */
+static bool map_may_fail(int src, bool failed, int err)
+{
+	if (src == SRC_DRIVER && err == EAGAIN)
+		return true;
+	return failed && (err == ENOMEM || err == EINVAL || (src == SRC_MEM && err == EAGAIN));
+}
+
+static bool do_map(const struct op *op, bool *failed)
+{
+	struct source_file *src = &sources[op->src];
+	int flags = op->flags ? MAP_PRIVATE : MAP_SHARED;
+	/* Nobody writes to a private mapping here: it would no longer be the BAR. */
+	int prot = op->flags ? op->prot & ~PROT_WRITE : op->prot;
+	char *at = addr_of(op->a), *got;
+	struct piece p = {
+		.start = op->a, .end = op->a + op->b, .page = op->c, .src = op->src,
+		.prot = prot, .shared = !op->flags,
+	};
+
+	fail_nth(op->fail_nth);
+	got = mmap(at, op->b * PAGE, prot, flags | MAP_FIXED, src->fd, src->at + op->c * PAGE);
+	*failed = op->fail_nth && fail_end();
+	if (got == at) {
+		remember(p);
+		return true;
+	}
+	if (got != MAP_FAILED)
+		return soak_bad("mmap at %p: %p", at, got);
+	if (!map_may_fail(op->src, *failed, errno))
+		return soak_bad("mmap: %s", strerror(errno));
+	refused[OP_MAP]++;
+	/* What was there before may be gone. */
+	if (munmap(at, op->b * PAGE))
+		return soak_bad("munmap: %s", strerror(errno));
+	forget(op->a, op->a + op->b);
+	return true;
+}
+
+/* Where the kernel likes, then into the window */
+static bool do_anywhere(const struct op *op, struct rnd *r, bool *failed)
+{
+	struct source_file *src = &sources[op->src];
+	u64 bytes = op->b * PAGE;
+	volatile u32 *at, *to;
+	u32 v;
+
+	fail_nth(op->fail_nth);
+	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, src->fd,
+		  src->at + op->c * PAGE);
+	*failed = op->fail_nth && fail_end();
+	if (at == MAP_FAILED) {
+		refused[OP_ANYWHERE]++;
+		return map_may_fail(op->src, *failed, errno) ||
+		       soak_bad("mmap: %s", strerror(errno));
+	}
+	for (int i = 0; i < 4; i++) {
+		u64 off = i == 0 ? 0 : i == 1 ? op->b - 1 : below(r, op->b);
+
+		if (decode_off)
+			break;
+		if (!try_load(at + off * (PAGE / 4), &v) || v != stamp(op->c + off)) {
+			munmap((void *)at, bytes);
+			return soak_bad("mmap anywhere: page %#lx of %#lx: %#x", (long)off,
+					(long)op->b, v);
+		}
+	}
+	to = (volatile u32 *)addr_of(op->a);
+	if (mremap((void *)at, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		return soak_bad("mremap into the window: %s", strerror(errno));
+	remember((struct piece) {
+		.start = op->a, .end = op->a + op->b, .page = op->c, .src = op->src,
+		.prot = PROT_READ | PROT_WRITE, .shared = true,
+	});
+	return true;
+}
+
+static bool do_unmap(const struct op *op, bool *failed)
+{
+	int err;
+
+	fail_nth(op->fail_nth);
+	err = munmap(addr_of(op->a), op->b * PAGE) ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (!err)
+		forget(op->a, op->a + op->b);
+	else
+		refused[OP_UNMAP]++;
+	return !err || (*failed && err == ENOMEM) || soak_bad("munmap: %s", strerror(err));
+}
+
+/* What mprotect() that failed has done: up to some VMA all, then nothing */
+static bool learn_prot(u64 start, u64 end, u8 prot)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	bool ended = false;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		unsigned long s, e;
+		char p[5];
+		u8 is;
+
+		if (sscanf(line, "%lx-%lx %4s", &s, &e, p) != 3 ||
+		    s < (unsigned long)window || e > (unsigned long)window + WINDOW_PAGES * PAGE)
+			continue;
+		s = (s - (unsigned long)window) / PAGE;
+		e = (e - (unsigned long)window) / PAGE;
+		s = s < start ? start : s;
+		e = e > end ? end : e;
+		if (s >= e)
+			continue;
+		is = (p[0] == 'r' ? PROT_READ : 0) | (p[1] == 'w' ? PROT_WRITE : 0);
+		if (is == prot && !ended) {
+			for (int i = cut(s), k = cut(e); i < k; i++)
+				pieces[i].prot = prot;
+		} else if (is != prot) {
+			ended = true;
+		}
+	}
+	if (f)
+		fclose(f);
+	return f;
+}
+
+static bool do_protect(const struct op *op, bool *failed)
+{
+	u64 end = op->a + op->b, hole = first_hole(op->a, end);
+	const int want = hole < end ? ENOMEM : 0;
+	int prot = op->prot, err;
+
+	/* Not where it is private: see do_map(). */
+	for (int i = 0; i < nr_pieces; i++)
+		if (!pieces[i].shared && pieces[i].start < end && pieces[i].end > op->a)
+			prot &= ~PROT_WRITE;
+	fail_nth(op->fail_nth);
+	err = mprotect(addr_of(op->a), op->b * PAGE, prot) ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (err)
+		refused[OP_PROTECT]++;
+	if (*failed && err == ENOMEM)
+		return learn_prot(op->a, end, prot) || soak_bad("maps: %s", strerror(errno));
+	if (err != want)
+		return soak_bad("mprotect: %s, not %s", strerror(err), strerror(want));
+	for (int i = cut(op->a), k = cut(hole); i < k; i++)
+		pieces[i].prot = prot;
+	return true;
+}
+
+static bool do_move(const struct op *op, bool *failed)
+{
+	struct piece *p = find(op->a), moved;
+	const bool overlap = op->a < op->d + op->b && op->d < op->a + op->b;
+	bool empty = true;
+	char *from = addr_of(op->a), *to = addr_of(op->d), *got;
+	int err;
+
+	if (!p || op->a + op->b > p->end)
+		return true;
+	for (int i = 0; i < nr_pieces; i++)
+		empty &= pieces[i].end <= op->d || pieces[i].start >= op->d + op->b;
+	moved = *p;
+	moved.page += op->a - p->start;
+	moved.start = op->d;
+	moved.end = op->d + op->b;
+	if (!op->flags) {
+		/* Without a need to move it, it stays. */
+		got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE);
+		return got == from || soak_bad("mremap in place: %s", strerror(errno));
+	}
+	fail_nth(op->fail_nth);
+	got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	err = got == MAP_FAILED ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (!err) {
+		if (got != to || overlap)
+			return soak_bad("mremap to %p: %p", to, got);
+		/*
+		 * Without memory to cut it, the VMA of before is left, empty, and mremap()
+		 * has moved what it should: so is 7.3.
+		 */
+		if (*failed && munmap(from, op->b * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(op->a, op->a + op->b);
+		remember(moved);
+		return true;
+	}
+	refused[OP_MOVE]++;
+	if (overlap)
+		return err == EINVAL || soak_bad("mremap over itself: %s", strerror(err));
+	if (!*failed || err != ENOMEM)
+		return soak_bad("mremap: %s", strerror(err));
+	/* What was there before may be gone, what was to be moved not. */
+	if (!empty) {
+		if (munmap(to, op->b * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(op->d, op->d + op->b);
+	}
+	return true;
+}
+
+static bool do_resize(const struct op *op, bool *failed)
+{
+	struct piece *p = find(op->a);
+	char *from = addr_of(op->a), *got;
+	u64 bytes, to;
+	int err;
+
+	if (!p)
+		return true;
+	bytes = (p->end - op->a) * PAGE;
+	to = op->kind == OP_GROW ? bytes + op->d * PAGE : 1 + op->b % (p->end - op->a);
+	if (op->kind == OP_SHRINK)
+		to *= PAGE;
+	fail_nth(op->fail_nth);
+	got = mremap(from, bytes, to, op->kind == OP_GROW ? MREMAP_MAYMOVE : 0);
+	err = got == MAP_FAILED ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (err)
+		refused[op->kind]++;
+	if (op->kind == OP_GROW)
+		return err || soak_bad("mremap has grown the mapping of a device");
+	if (!err)
+		forget(op->a + to / PAGE, op->a + bytes / PAGE);
+	return !err || (*failed && err == ENOMEM) || soak_bad("mremap: %s", strerror(err));
+}
+
+/* What @advice makes of the flags of a VMA */
+static u8 advised(u8 a, int advice)
+{
+	switch (advice) {
+	case MADV_NORMAL:
+		return a & ~(A_RANDOM | A_SEQ);
+	case MADV_RANDOM:
+		return (a & ~A_SEQ) | A_RANDOM;
+	case MADV_SEQUENTIAL:
+		return (a & ~A_RANDOM) | A_SEQ;
+	case MADV_HUGEPAGE:
+		return (a & ~A_NOHUGE) | A_HUGE;
+	case MADV_NOHUGEPAGE:
+		return (a & ~A_HUGE) | A_NOHUGE;
+	case MADV_DONTDUMP:
+		return a | A_DONTDUMP;
+	case MADV_DODUMP:
+		return a & ~A_DONTDUMP;
+	case MADV_DONTFORK:
+		return a | A_DONTFORK;
+	case MADV_DOFORK:
+		return a & ~A_DONTFORK;
+	}
+	return a;
+}
+
+static bool do_advise(const struct op *op, bool *failed)
+{
+	const u64 end = op->a + op->b;
+	int err, i, k;
+
+	fail_nth(op->fail_nth);
+	err = madvise(addr_of(op->a), op->b * PAGE, op->advice) ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (err)
+		refused[OP_ADVISE]++;
+	/* ENOMEM: of a hole, all the same. It may also have ended somewhere. */
+	i = cut(op->a);
+	k = cut(end);
+	for (; i < k; i++) {
+		u8 a = advised(pieces[i].advice, op->advice);
+
+		/* Not known: neither with it nor without it would be right. */
+		if (err && err != ENOMEM)
+			a = pieces[i].advice;
+		if (*failed && err && a != pieces[i].advice && op->advice == MADV_DONTFORK)
+			a |= 0x80;
+		pieces[i].advice = a;
+	}
+	return true;
+}
+
+/* What changes nothing that is seen */
+static bool do_other(const struct op *op, bool *failed)
+{
+	struct uffdio_register reg = {
+		.range = { (unsigned long)addr_of(op->a), op->b * PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	unsigned long node = 1;
+	int err = 0;
+
+	cut(op->a);
+	cut(op->a + op->b);
+	fail_nth(op->fail_nth);
+	switch (op->kind) {
+	case OP_LOCK:
+		err = mlock(addr_of(op->a), op->b * PAGE) ? errno : 0;
+		break;
+	case OP_UNLOCK:
+		err = munlock(addr_of(op->a), op->b * PAGE) ? errno : 0;
+		break;
+	case OP_BIND:
+		err = syscall(SYS_mbind, addr_of(op->a), op->b * PAGE, MPOL_PREFERRED, &node, 64,
+			      op->d % 2 ? MPOL_MF_MOVE : 0) ? errno : 0;
+		break;
+	case OP_UFFD:
+		err = ioctl(uffd, UFFDIO_REGISTER, &reg) ? errno : 0;
+		break;
+	}
+	*failed = op->fail_nth && fail_end();
+	if (err)
+		refused[op->kind]++;
+	if (op->kind == OP_UFFD && !err && uffd >= 0)
+		return soak_bad("userfaultfd takes the mapping of a device");
+	return true;
+}
+
+/* A child has what its parent has, and changes only its own */
+static bool do_fork(const struct op *op, struct rnd *r, bool *failed)
+{
+	int status;
+	pid_t pid;
+
+	if (nr_pieces + 2 >= MAX_PIECES)
+		return true;
+	fail_nth(op->fail_nth);
+	pid = fork();
+	if (pid)
+		*failed = op->fail_nth && fail_end();
+	if (pid < 0) {
+		refused[OP_FORK]++;
+		return *failed || soak_bad("fork: %s", strerror(errno));
+	}
+	if (!pid) {
+		bool ok = true;
+
+		opt_fail = false;
+		fail_end();
+		for (int i = nr_pieces - 1; i >= 0; i--) {
+			if (pieces[i].advice & 0x80)	/* either */
+				munmap(addr_of(pieces[i].start),
+				       (pieces[i].end - pieces[i].start) * PAGE);
+			if (pieces[i].advice & (A_DONTFORK | 0x80))
+				forget(pieces[i].start, pieces[i].end);
+		}
+		ok = look_at(r, op->a, op->a + op->b);
+		if (ok && op->d % 2) {
+			if (!munmap(addr_of(op->a), op->b * PAGE))
+				forget(op->a, op->a + op->b);
+			ok = look_at(r, op->a, op->a + op->b);
+		} else if (ok) {
+			struct op protect = { .a = op->a, .b = op->b, .prot = op->prot };
+			bool none;
+
+			ok = do_protect(&protect, &none) && look_at(r, op->a, op->a + op->b);
+		}
+		_exit(!ok);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status))
+		return soak_bad("the child of fork() sees something else (status %#x)", status);
+	return true;
+}
+
+static bool do_decode(struct rnd *r, const struct op *op)
+{
+	bool ok;
+
+	if (!set_decode(false))
+		return soak_bad("decode off: %s", strerror(errno));
+	decode_off = true;
+	ok = look_at(r, op->a, op->a + op->b);
+	if (!set_decode(true))
+		return soak_bad("decode on: %s", strerror(errno));
+	decode_off = false;
+	return ok;
+}
+
+static bool user_apply(const struct op *op)
+{
+	static const char * const limits[] = { "4K", "2M", "1G", "1G" };
+	struct rnd r = { op->seed };
+	bool failed = false, ok = true;
+
+	if (nr_pieces > MAX_PIECES - 8)
+		return true;
+	switch (op->kind) {
+	case OP_MAP:
+		ok = do_map(op, &failed);
+		break;
+	case OP_ANYWHERE:
+		ok = do_anywhere(op, &r, &failed);
+		break;
+	case OP_UNMAP:
+		ok = do_unmap(op, &failed);
+		break;
+	case OP_PROTECT:
+		ok = do_protect(op, &failed);
+		break;
+	case OP_MOVE:
+		ok = do_move(op, &failed);
+		break;
+	case OP_SHRINK:
+	case OP_GROW:
+		ok = do_resize(op, &failed);
+		break;
+	case OP_ADVISE:
+		ok = do_advise(op, &failed);
+		break;
+	case OP_FORK:
+		ok = do_fork(op, &r, &failed);
+		break;
+	case OP_LIMIT:
+		write_text("/sys/kernel/mm/huge_iomap/limit", limits[op->a % 4]);
+		break;
+	case OP_PROC:
+		ok = do_proc(&r);
+		break;
+	case OP_MEM_FILE:
+		ok = compare_mem_file(&r);
+		break;
+	case OP_DECODE:
+		ok = do_decode(&r, op);
+		break;
+	default:
+		ok = do_other(op, &failed);
+	}
+	done[op->kind]++;
+	failed_alloc[op->kind] += failed;
+	if (!ok || op->kind == OP_LIMIT)
+		return ok;
+	/* All of it when an allocation failed: no page may have changed. */
+	if (failed && !compare_maps())
+		return false;
+	if (op->kind == OP_MOVE && !look_at(&r, op->d, op->d + op->b))
+		return false;
+	return look_at(&r, op->a, op->a + op->b);
+}
+
+static void user_print(const struct op *op, char *text, int len)
+{
+	int n = snprintf(text, len, "%s %#llx +%#llx", kind_names[op->kind],
+			 (long long)op->a, (long long)op->b);
+
+	if (op->kind == OP_MAP || op->kind == OP_ANYWHERE)
+		n += snprintf(text + n, len - n, " %s page %#llx%s", sources[op->src].name,
+			      (long long)op->c, op->flags ? " private" : "");
+	if (op->kind == OP_MAP || op->kind == OP_PROTECT)
+		n += snprintf(text + n, len - n, " prot %d", op->prot);
+	if (op->kind == OP_MOVE)
+		n += snprintf(text + n, len - n, " to %#llx", (long long)op->d);
+	if (op->kind == OP_ADVISE)
+		n += snprintf(text + n, len - n, " advice %d", op->advice);
+	if (op->fail_nth)
+		snprintf(text + n, len - n, ", allocation %d fails", op->fail_nth);
+}
+
+static void user_report(FILE *to)
+{
+	for (int i = 0; i < NR_KIND; i++)
+		fprintf(to, "#   %s: %llu, refused %llu, an allocation failed %llu\n",
+			kind_names[i], (long long)done[i], (long long)refused[i],
+			(long long)failed_alloc[i]);
+}
+
+const struct worker_ops user_worker = {
+	.name = "user", .reset = user_reset, .choose = user_choose, .apply = user_apply,
+	.print = user_print, .report = user_report,
+};
