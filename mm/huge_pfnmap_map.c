@@ -37,14 +37,17 @@ static unsigned long window_pfn(const struct window *w, unsigned long addr)
 	return w->pfn - ((w->addr - addr) >> PAGE_SHIFT);
 }
 
-/* Does a leaf of this size around the address lie in the window? */
+/*
+ * Does a leaf of this size around the address lie in the window? And in the VMA: drivers
+ * have given remap_pfn_range() more than that, and PTEs past it are harm enough.
+ */
 static bool leaf_fits(struct vm_area_struct *vma, const struct window *w,
 		      pgprot_t prot, unsigned int shift)
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
 	unsigned long pfn = window_pfn(w, addr);
 
-	if (addr < w->start ||
+	if (addr < max(w->start, vma->vm_start) || w->end > vma->vm_end ||
 	    huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), w->end - addr,
 				  huge_pfnmap_max_shift(vma)) < shift)
 		return false;

@@ -74,6 +74,39 @@ TEST_F_TIMEOUT(extent, replaced, MINUTES(2))
 	munmap(p, bytes);
 }
 
+/* A page of a 2 MiB block has another type: that page, and no other. */
+TEST_F(extent, mixed_types)
+{
+	const __u64 off = SZ_1G + 7 * SZ_2M, odd = 5 * SZ_4K;
+	int wc = open(PCI_DEVICE "/resource2_wc", O_RDWR);
+	int wrong = 0;
+	char *p, *q;
+
+	if (access("/sys/kernel/debug/x86/pat_memtype_list", R_OK))
+		SKIP(return, "no PAT");
+	ASSERT_GE(wc, 0);
+	q = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, wc, off + odd);
+	ASSERT_NE(MAP_FAILED, q);
+	p = mmap(NULL, 2 * SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, THE_MMAP + off);
+	ASSERT_NE(MAP_FAILED, p);
+	for (__u64 at = 0; at < SZ_2M; at += SZ_4K)
+		store(p + at, 0x23450000 + at / SZ_4K);
+	for (__u64 at = 0; at < SZ_2M; at += SZ_4K) {
+		struct test_huge_iomap_user req = {
+			.addr = (unsigned long)p + at, .bytes = SZ_4K,
+		};
+
+		ASSERT_EQ(0, ioctl(self->fd, THI_USER, &req));
+		wrong += req.type != (at == odd ? THI_WC : THI_UC_MINUS) ||
+			 req.leaf_bytes[THI_4K] != SZ_4K;
+	}
+	EXPECT_EQ(0, wrong);
+	EXPECT_EQ(0x23450000 + odd / SZ_4K, load(q));
+	munmap(p, 2 * SZ_2M);
+	munmap(q, SZ_4K);
+	close(wc);
+}
+
 /* What cannot be: beyond the BAR, and private */
 TEST_F(extent, refused)
 {

@@ -294,6 +294,35 @@ TEST_F_TIMEOUT(type1, refused, MINUTES(2))
 	}
 }
 
+/* RAM without a reference on it is not for DMA: by itself, and after a run of the BAR */
+TEST_F(type1, ram_of_mem)
+{
+	const long locked = status_kib("/proc/self/status", "VmLck");
+	char *ram = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY), mem = open("/dev/mem", O_RDWR);
+	char *va = self->area + SZ_4K;
+	__u64 entry, pa;
+
+	ASSERT_NE(MAP_FAILED, ram);
+	ASSERT_GE(mem, 0);
+	ASSERT_EQ(8, pread(pagemap, &entry, 8, (unsigned long)ram / SZ_4K * 8));
+	pa = (entry & ((1ULL << 55) - 1)) * SZ_4K;
+	ASSERT_NE(0, pa);
+	ASSERT_EQ(va, map_at(self->fd.device, self->offset, va, 0, SZ_2M));
+	ASSERT_EQ(va + SZ_2M, map_at(mem, 0, va + SZ_2M, pa, SZ_4K));
+	EXPECT_EQ(EFAULT, type1_map(&self->fd, va + SZ_2M, IOVA, SZ_4K, RW));
+	EXPECT_NOTHING_MAPPED();
+	EXPECT_EQ(EFAULT, type1_map(&self->fd, va, IOVA, SZ_2M + SZ_4K, RW));
+	EXPECT_NOTHING_MAPPED();
+	EXPECT_EQ(0, type1_map(&self->fd, va, IOVA, SZ_2M, RW));
+	EXPECT_EQ(SZ_2M, type1_unmap(&self->fd, IOVA, SZ_2M));
+	ASSERT_EQ(0, munmap(va, SZ_2M + SZ_4K));
+	munmap(ram, SZ_4K);
+	close(pagemap);
+	close(mem);
+}
+
 /* The instructions that it takes are those of runs, not of pages. */
 TEST_F_TIMEOUT(type1, cost, MINUTES(2))
 {

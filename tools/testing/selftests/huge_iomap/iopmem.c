@@ -518,6 +518,7 @@ TEST_F_TIMEOUT(iopmem, character_shared, MINUTES(2))
 	char *area = reserve(2 * SZ_1G), *large, *small, *skewed;
 	struct user_leaves l;
 	int fd, status;
+	__u32 value;
 	pid_t pid;
 
 	ASSERT_NE(NULL, area);
@@ -548,6 +549,14 @@ TEST_F_TIMEOUT(iopmem, character_shared, MINUTES(2))
 	store(skewed + SZ_4K, 0x13);
 	EXPECT_EQ(0x13, load(large + SZ_4K));
 	EXPECT_EQ(type, dump_type(skewed, SZ_2M));
+	/* More than a leaf of them, each where it should be */
+	ASSERT_EQ(skewed, mmap(skewed, 3 * SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			       fd, 4 * SZ_2M));
+	for (__u64 o = 0; o < 3 * SZ_2M; o += SZ_4K)
+		store(skewed + o, pattern(SZ_1G + o));
+	for (__u64 o = 0; o < 3 * SZ_2M; o += SZ_4K)
+		ASSERT_EQ(pattern(SZ_1G + o), load(large + 4 * SZ_2M + o));
+	store(small, 0x12);
 
 	/* A child has it too, and what is left when the parent has gone. */
 	pid = fork();
@@ -565,7 +574,7 @@ TEST_F_TIMEOUT(iopmem, character_shared, MINUTES(2))
 	EXPECT_EQ(0x13, load(large + SZ_4K));
 	ASSERT_EQ(0, mprotect(large, bytes, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(0, munmap(small, SZ_4K));
-	ASSERT_EQ(0, munmap(skewed, SZ_2M));
+	ASSERT_EQ(0, munmap(skewed, 3 * SZ_2M));
 	ASSERT_EQ(0, madvise(large, bytes, MADV_DONTNEED));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	EXPECT_EQ(0x13, load(large + SZ_4K));
@@ -577,6 +586,14 @@ TEST_F_TIMEOUT(iopmem, character_shared, MINUTES(2))
 	ASSERT_TRUE(dump_leaves(large, bytes, &l));
 	EXPECT_EQ(user_max_leaf() == THI_4K ? SZ_4K : user_max_leaf() == THI_2M ? SZ_2M : SZ_1G,
 		  l.bytes[user_max_leaf()]);
+	/* A part of the leaf moves, and shows what it did; so does the rest. */
+	ASSERT_EQ(area + SZ_1M, mremap(large + 8 * SZ_2M, SZ_2M, SZ_2M,
+				       MREMAP_MAYMOVE | MREMAP_FIXED, area + SZ_1M));
+	EXPECT_EQ(pattern(8 * SZ_2M), load(area + SZ_1M + SZ_4K));
+	EXPECT_EQ(SIGSEGV, try_read(large + 8 * SZ_2M, &value));
+	EXPECT_EQ(pattern(7 * SZ_2M), load(large + 7 * SZ_2M + SZ_4K));
+	EXPECT_EQ(pattern(bytes - SZ_2M), load(large + bytes - SZ_2M + SZ_4K));
+	ASSERT_EQ(0, munmap(area + SZ_1M, SZ_2M));
 	ASSERT_EQ(0, munmap(large, bytes));
 	EXPECT_EQ(self->bar.size, free_bytes(&self->bar));
 	close(fd);
@@ -919,6 +936,9 @@ TEST_F_TIMEOUT(iopmem, p2pmem_give_back, MINUTES(2))
 		EXPECT_EQ(SIGBUS, try_read(q, &v));
 		EXPECT_EQ(SIGBUS, try_read(q + SZ_1M, &v));
 		EXPECT_EQ(0, differ(q, 0, SZ_4K, SZ_1M));
+		/* Not by a leaf over it, when what is beside it is mapped */
+		EXPECT_EQ(SIGBUS, try_read(q, &v));
+		EXPECT_EQ(SIGBUS, try_read(q + SZ_1M, &v));
 		EXPECT_EQ(all - bytes - SZ_2M, free_bytes(&self->bar));
 		/* By several VMAs */
 		ASSERT_EQ(0, mprotect(q + SZ_1M + SZ_4K, SZ_4K, PROT_READ));

@@ -155,11 +155,13 @@ TEST_F_TIMEOUT(parts, unmap, MINUTES(2))
 			ASSERT_EQ(0, thi_page(self->fd, self->map.handle, r->offset - SZ_4K,
 					      &page));
 			EXPECT_TRUE(page.present && !page.wrong);
+			EXPECT_EQ(THI_UC_MINUS, page.type);
 			EXPECT_EQ(0, thi_read(self->fd, self->map.handle, r->offset - 4, &value));
 		}
 		if (end < MAPPED) {
 			ASSERT_EQ(0, thi_page(self->fd, self->map.handle, end, &page));
 			EXPECT_TRUE(page.present && !page.wrong);
+			EXPECT_EQ(THI_UC_MINUS, page.type);
 			EXPECT_EQ(0, thi_read(self->fd, self->map.handle, end, &value));
 		}
 	}

@@ -636,6 +636,25 @@ TEST_F_TIMEOUT(remap, placement, MINUTES(2))
 	}
 }
 
+TEST_F_TIMEOUT(remap, placement_wc, MINUTES(2))
+{
+	const __u64 bytes = 2 * SZ_1G;
+	struct ideal ideal;
+	char *va;
+	int fd;
+
+	if (variant->path != SYSFS)
+		SKIP(return, "only sysfs has a file for write-combining");
+	fd = open(PCI_DEVICE "/resource2_wc", O_RDWR);
+	ASSERT_GE(fd, 0);
+	va = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, SZ_1M);
+	ASSERT_NE(MAP_FAILED, va);
+	ideal = ideal_leaves((unsigned long)va, self->bar + SZ_1M, bytes, self->max);
+	EXPECT_LEAVES(va, bytes, ideal.nr[THI_4K], ideal.nr[THI_2M], ideal.nr[THI_1G]);
+	ASSERT_EQ(0, munmap(va, bytes));
+	close(fd);
+}
+
 TEST_F_TIMEOUT(remap, placement_asked_for, MINUTES(2))
 {
 	char *hint = self->area + SZ_1M;
