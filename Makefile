@@ -4,8 +4,10 @@
 export LINUX_TARBALL ACCEL BAR JOBS T SERIES DEBUG H SEED ARGS
 K ?= 6.12
 KERNEL ?= plain
+# scripts/initramfs has another one.
+unexport KERNEL
 
-.PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants stable bench check check-bisect check-series series tree kernel export shell apply clean
+.PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -14,9 +16,10 @@ help:
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
-	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck"
+	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck|kcsan"
 	@echo "make proof        prove the arithmetic of leaves with cbmc (3 minutes)"
 	@echo "make mutants M=x  wrong edits of the code, which the tests have to notice (hours; M: a regex)"
+	@echo "make programs     memtester, stress-ng and fio on the devices of the VM"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
@@ -75,9 +78,14 @@ proof: tree
 	@scripts/deps
 	@proof/run
 
+programs: tree
+	@scripts/kernel $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
+	@scripts/initramfs
+	@scripts/programs $(KERNEL)
+
 mutants: kernel
 	@scripts/initramfs
-	@soak/mutants $(M)
+	@soak/mutants '$(M)'
 
 stable:
 	@scripts/deps

@@ -20,19 +20,25 @@ static bool compat;
 static bool in_compat_syscall(void) { return compat; }
 
 /* Where there is room is left open: what was asked for last */
-static unsigned long room, room_len;
+static unsigned long room, room_len, plain;
+static unsigned int calls, refused;
 static unsigned long mm_get_unmapped_area(struct file *file, unsigned long addr,
 					  unsigned long len, unsigned long pgoff,
 					  unsigned long flags)
 {
 	unsigned long at = nondet_ulong();
 
-	if (nondet_bool())
+	calls++;
+	if (nondet_bool()) {
+		refused++;
 		return -12UL;
+	}
 	/* As the kernel does: aligned, and below the end of user space */
 	assume((at & ~PAGE_MASK) == 0 && len <= 1UL << 56 && at <= (1UL << 56) - len);
 	room = at;
 	room_len = len;
+	if (calls == 1)
+		plain = at;
 	return at;
 }
 
@@ -45,10 +51,11 @@ unsigned int huge_iomap_limit_shift(void) { return max_shift; }
 unsigned int huge_iomap_cpu_shift(void) { return max_shift; }
 
 static struct pfn_extent the_extent;
+static bool has_extent;
 static int pfn_extent(void *file, pgoff_t pgoff, struct pfn_extent *extent)
 {
 	*extent = the_extent;
-	return nondet_bool() ? -19 : 0;
+	return has_extent ? 0 : -19;
 }
 
 #include "mm/huge_pfnmap_place.c"
@@ -61,6 +68,7 @@ int main(void)
 	unsigned long flags = nondet_ulong(), at;
 
 	compat = nondet_bool();
+	has_extent = nondet_bool();
 	max_shift = nondet_uint();
 	assume(max_shift == PAGE_SHIFT || max_shift == PMD_SHIFT || max_shift == PUD_SHIFT);
 	the_extent = (struct pfn_extent) { nondet_ulong(), nondet_ulong(), nondet_ulong() };
@@ -76,12 +84,28 @@ int main(void)
 	__CPROVER_assert((at & ~PAGE_MASK) == 0, "page aligned");
 	__CPROVER_assert(at >= room && len <= room_len && at - room <= room_len - len,
 			 "within the room that was found");
-	/* It has been moved: by less than a leaf, to be congruent. */
-	if (at != room) {
-		unsigned long pa = PFN_PHYS(the_extent.pfn + (pgoff - the_extent.pgoff));
+	const unsigned long before = pgoff - the_extent.pgoff;
+	const unsigned long pa = PFN_PHYS(the_extent.pfn + before);
+	const bool may = !(flags & MAP_FIXED) && (flags & MAP_SHARED) && !compat && has_extent &&
+			 !(addr && plain == PAGE_ALIGN(addr)) &&
+			 pgoff >= the_extent.pgoff && before < the_extent.nr;
+	unsigned long want = PAGE_SIZE;
 
-		__CPROVER_assert((at ^ pa) % PMD_SIZE == 0, "congruent");
-		__CPROVER_assert(at - room < PUD_SIZE, "less than a leaf");
+	/* By blocks, not by masks: the first multiple of the size, and is it in both? */
+	for (unsigned int s = PMD_SHIFT; may && s <= max_shift; s += PUD_SHIFT - PMD_SHIFT) {
+		unsigned long head = (-pa & ((1UL << s) - 1)) >> PAGE_SHIFT;
+		unsigned long n = 1UL << (s - PAGE_SHIFT);
+
+		if ((len >> PAGE_SHIFT) >= n + head && the_extent.nr - before >= n + head &&
+		    len + (1UL << s) - PAGE_SIZE >= len)
+			want = 1UL << s;
 	}
+	if (room_len == len)
+		__CPROVER_assert(at == plain, "what was found, if it is not padded");
+	else
+		__CPROVER_assert(may && (at ^ pa) % (room_len - len + PAGE_SIZE) == 0 &&
+				 room_len - len + PAGE_SIZE <= want, "congruent modulo what it was padded for");
+	if (!refused)
+		__CPROVER_assert(room_len - len + PAGE_SIZE == want, "placed for the largest block");
 	return 0;
 }

@@ -66,6 +66,14 @@ int main(void)
 	shift = huge_vmap_place(&a, &skew);
 	__CPROVER_assert(shift == PAGE_SHIFT || shift <= a.max_shift, "allowed");
 	__CPROVER_assert(!(skew & (PAGE_SIZE - 1)) && skew < 1UL << shift, "less than a leaf");
+	if (shift > PAGE_SHIFT) {
+		bool found = false;
+
+		for (unsigned long k = 0; k < NR; k++)
+			found |= is_leaf(by_pfn, a.nr, k, BLOCK_PAGES) &&
+				 !((skew + (k << PAGE_SHIFT)) & (PMD_SIZE - 1));
+		__CPROVER_assert(found, "there is a block where a leaf fits");
+	}
 	if (shift == PAGE_SHIFT && a.max_shift >= PMD_SHIFT) {
 		unsigned long k = nondet_ulong();
 
@@ -79,6 +87,14 @@ int main(void)
 		assume(from < a.nr && !(addr & (PAGE_SIZE - 1)));
 		huge_vmap_next_run(&a, addr, from, &run);
 		__CPROVER_assert(run.first <= a.nr && run.nr <= a.nr - run.first, "in the array");
+		if (!run.nr && a.max_shift >= PMD_SHIFT) {
+			unsigned long k = nondet_ulong();
+
+			assume(k >= from && k < NR);
+			__CPROVER_assert(!is_leaf(true, a.nr, k, BLOCK_PAGES) ||
+					 ((addr + (k << PAGE_SHIFT)) & (PMD_SIZE - 1)),
+					 "a block is not missed");
+		}
 		if (run.nr) {
 			unsigned long k = nondet_ulong();
 

@@ -53,6 +53,16 @@ static pud_t the_pud;
 static pmd_t pmds[4];
 static pte_t ptes[4];
 static unsigned int max_shift;
+/* Has a stub said no? And how many pages around the fault have been mapped */
+static bool refused;
+static unsigned long shown, fault_addr;
+static bool may(void)
+{
+	bool yes = nondet_bool();
+
+	refused |= !yes;
+	return yes;
+}
 
 #define _LINUX_PFNMAP_H
 unsigned int huge_iomap_max_shift(pgprot_t prot);
@@ -62,9 +72,9 @@ static bool vma_is_cow_mapping(struct vm_area_struct *v) { return false; }
 static bool vma_is_accessible(struct vm_area_struct *v) { return nondet_bool(); }
 /* Of PROT_NONE mappings that show what must not be seen: the caller falls back. */
 static bool arch_has_pfn_modify_check(void) { return false; }
-static bool pfn_modify_allowed(unsigned long pfn, pgprot_t prot) { return nondet_bool(); }
-static bool has_transparent_pud_hugepage(void) { return nondet_bool(); }
-static bool has_transparent_hugepage(void) { return nondet_bool(); }
+static bool pfn_modify_allowed(unsigned long pfn, pgprot_t prot) { return may(); }
+static bool has_transparent_pud_hugepage(void) { return may(); }
+static bool has_transparent_hugepage(void) { return may(); }
 static unsigned int huge_pfnmap_max_shift(struct vm_area_struct *v) { return max_shift; }
 
 #define entry_functions(e)							\
@@ -84,12 +94,12 @@ static pmd_t *pmd_alloc(struct mm_struct *mm, pud_t *pudp, unsigned long addr)
 {
 	return LEVEL == PUD_SHIFT ? NULL : pmd_offset(pudp, addr);
 }
-static bool pud_trans_unstable(pud_t *pudp) { return nondet_bool(); }
+static bool pud_trans_unstable(pud_t *pudp) { return !may(); }
 static int pte_alloc(struct mm_struct *mm, pmd_t *pmdp) { return LEVEL != PAGE_SHIFT; }
 static pte_t *pte_offset_map_lock(struct mm_struct *mm, pmd_t *pmdp, unsigned long addr,
 				  spinlock_t **ptl)
 {
-	return nondet_bool() ? NULL : &ptes[(addr >> PAGE_SHIFT) & 3];
+	return !may() ? NULL : &ptes[(addr >> PAGE_SHIFT) & 3];
 }
 static pte_t *pte_offset_map(pmd_t *pmdp, unsigned long addr) { return &ptes[0]; }
 static void pte_unmap(pte_t *p) { }
@@ -111,7 +121,7 @@ static pte_t pte_next_pfn(pte_t p) { p.pfn++; return p; }
 
 static int pfnmap_setup_cachemode_leaf(unsigned long pfn, unsigned long size, pgprot_t *prot)
 {
-	return nondet_bool() ? -22 : 0;
+	return may() ? 0 : -22;
 }
 static int pfnmap_setup_cachemode(unsigned long pfn, unsigned long size, pgprot_t *prot)
 {
@@ -133,6 +143,8 @@ static void mapped(unsigned long addr, unsigned long pfn, unsigned long nr)
 	__CPROVER_assert(pgoff >= extent.pgoff && nr <= extent.nr &&
 			 pgoff - extent.pgoff <= extent.nr - nr, "in the extent");
 	__CPROVER_assert(pfn == extent.pfn + (pgoff - extent.pgoff), "the pfn of the extent");
+	if (fault_addr - addr < nr << PAGE_SHIFT)
+		shown = nr;
 }
 
 static vm_fault_t insert_pfn_pud(struct vm_area_struct *v, unsigned long addr, pud_t *pudp,
@@ -140,18 +152,19 @@ static vm_fault_t insert_pfn_pud(struct vm_area_struct *v, unsigned long addr, p
 {
 	__CPROVER_assert(pudp == &the_pud && max_shift >= PUD_SHIFT, "allowed");
 	mapped(addr, pfn, 16);
-	return nondet_bool() ? VM_FAULT_NOPAGE : VM_FAULT_FALLBACK;
+	return may() ? VM_FAULT_NOPAGE : VM_FAULT_FALLBACK;
 }
 static vm_fault_t insert_pfn_pmd(struct vm_area_struct *v, unsigned long addr, pmd_t *pmdp,
 				 unsigned long pfn, pgprot_t prot, bool write)
 {
 	__CPROVER_assert(pmdp == pmd_offset(NULL, addr) && max_shift >= PMD_SHIFT, "allowed");
 	mapped(addr, pfn, 4);
-	return nondet_bool() ? VM_FAULT_NOPAGE : VM_FAULT_FALLBACK;
+	return may() ? VM_FAULT_NOPAGE : VM_FAULT_FALLBACK;
 }
 static void set_pte_at(struct mm_struct *mm, unsigned long addr, pte_t *p, pte_t pte)
 {
-	__CPROVER_assert(p == &ptes[(addr >> PAGE_SHIFT) & 3], "the entry of the address");
+	__CPROVER_assert(p == &ptes[(addr >> PAGE_SHIFT) & 3] && p->s == NONE,
+			 "the entry of the address, if there was none");
 	mapped(addr, pte.pfn, 1);
 	*p = pte;
 }
@@ -199,9 +212,27 @@ int main(void)
 		ptes[i].s = nondet_bool() ? LEAF : NONE;
 		ptes[i].pfn = nondet_ulong();
 	}
+	fault_addr = vmf.address;
+	const pud_t pud = the_pud;
+	const pmd_t pmd = pmds[(vmf.address >> PMD_SHIFT) & 3];
+	const pte_t pte = ptes[(vmf.address >> PAGE_SHIFT) & 3];
 	inside = vmf.pgoff >= extent.pgoff && vmf.pgoff - extent.pgoff < extent.nr;
 	table = vmf_insert_pfn_extent(&vmf, &extent) != VM_FAULT_SIGBUS;
 	__CPROVER_assert(inside || !table, "nothing outside of the extent");
+
+	/* Nothing stood in the way: is it there, by the leaf that fits? */
+	const unsigned long n = 1UL << (LEVEL - PAGE_SHIFT);
+	const unsigned long first = vmf.address & -(n << PAGE_SHIFT);
+	const unsigned long in = (vmf.address - first) >> PAGE_SHIFT;
+	const bool is_table = LEVEL == PUD_SHIFT || pud.s == TABLE || pud.s == NONE;
+	const enum state was = LEVEL == PUD_SHIFT ? pud.s : LEVEL == PMD_SHIFT ? pmd.s : pte.s;
+	const bool below = LEVEL != PAGE_SHIFT || pmd.s == TABLE || pmd.s == NONE;
+
+	if (inside && !refused && is_table && below && was == NONE && first >= vma.vm_start &&
+	    first + (n << PAGE_SHIFT) <= vma.vm_end && in <= vmf.pgoff - extent.pgoff &&
+	    vmf.pgoff - in + n <= extent.pgoff + extent.nr &&
+	    (extent.pfn + vmf.pgoff - in - extent.pgoff) % n == 0)
+		__CPROVER_assert(shown == n, "the leaf that fits is there");
 
 	/* remap_pfn_range(): of any range, as a driver gives it, also past the VMA */
 	at = (unsigned long)NUMBER << PAGE_SHIFT;

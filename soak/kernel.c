@@ -24,6 +24,7 @@
 #define MAX_PIECES	64
 
 static int driver = -1;
+static void *giant = MAP_FAILED;
 
 static struct io_slot {
 	bool used;
@@ -77,11 +78,11 @@ static bool prepare(void)
 		blocks[i].pages = (u64)a.nr << a.order;
 	}
 	/* MAP_HUGE_1GB */
-	void *at = mmap(NULL, PAGES_1G * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS |
+	giant = mmap(NULL, PAGES_1G * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS |
 			MAP_HUGETLB | 30 << 26, -1, 0);
-	if (at != MAP_FAILED) {
+	if (giant != MAP_FAILED) {
 		struct test_huge_vmap_pin pin = {
-			.addr = (unsigned long)at, .bytes = PAGES_1G * PAGE,
+			.addr = (unsigned long)giant, .bytes = PAGES_1G * PAGE,
 		};
 
 		if (!ioctl(driver, THV_PIN, &pin)) {
@@ -507,7 +508,20 @@ static void kernel_report(FILE *to)
 			(long long)failed_alloc[i]);
 }
 
+/* What is mapped goes with the file: a child opens its own. */
+static void kernel_leave(void)
+{
+	close(driver);
+	driver = -1;
+	memset(io, 0, sizeof(io));
+	memset(vm, 0, sizeof(vm));
+	if (giant != MAP_FAILED)
+		munmap(giant, PAGES_1G * PAGE);
+	giant = MAP_FAILED;
+	blocks[GIANT].pages = 0;
+}
+
 const struct worker_ops kernel_worker = {
 	.name = "kernel", .reset = kernel_reset, .choose = kernel_choose, .apply = kernel_apply,
-	.print = kernel_print, .report = kernel_report,
+	.print = kernel_print, .report = kernel_report, .leave = kernel_leave,
 };

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -121,6 +122,11 @@ bool fail_end(void)
 	return failed;
 }
 
+void fail_leave(void)
+{
+	fail_fd = -1;
+}
+
 static void prepare_failures(void)
 {
 	static const char * const files[][2] = {
@@ -155,8 +161,8 @@ static bool fails_again(const struct worker_ops *w, const struct op *list, int n
 	if (!pid) {
 		bool ok;
 
-		alarm(60);
-		fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+		alarm(300);
+		fail_fd = opt_fail ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
 		ok = w->reset(true);
 		for (int i = 0; ok && i < nr; i++)
 			ok = w->apply(&list[i]);
@@ -164,7 +170,9 @@ static bool fails_again(const struct worker_ops *w, const struct op *list, int n
 	}
 	if (waitpid(pid, &status, 0) != pid)
 		return false;
-	/* A crash fails as well; it has only not to take long. */
+	/* A crash fails as well; what takes too long is not known. */
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		return false;
 	return !WIFEXITED(status) || WEXITSTATUS(status);
 }
 
@@ -202,6 +210,7 @@ static void tell(const struct worker_ops *w, struct result *res, int nr)
 	w->print(&ops[nr], text, sizeof(text));
 	printf("#   %s\n", text);
 	fflush(stdout);
+	w->leave();
 	left = shorten(w, nr + 1);
 	if (left < 0) {
 		printf("# a fresh process does not fail with these; the last of them:\n");
@@ -227,7 +236,8 @@ static void work(const struct worker_ops *w, int nr, u64 seed, time_t end, u64 m
 	ok = w->reset(true);
 	while (ok && time(NULL) < end && res.ops < max) {
 		rnd.s = seed * 1000003 + nr * 7919 + res.epoch * 104729;
-		for (n = 0; ok && n < EPOCH && (n % 16 || time(NULL) < end); n++) {
+		for (n = 0; ok && n < EPOCH && res.ops < max &&
+		     (n % 16 || time(NULL) < end); n++) {
 			memset(&ops[n], 0, sizeof(ops[n]));
 			w->choose(&ops[n]);
 			ops[n].seed = next(&rnd);
@@ -413,6 +423,11 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	/* The same addresses with the same seed */
+	if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE)) {
+		personality(ADDR_NO_RANDOMIZE);
+		execv("/proc/self/exe", argv);
+	}
 	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
 		return 2;
 	opt_alone = users + kernels == 1 && !want_readers;
@@ -420,8 +435,13 @@ int main(int argc, char **argv)
 		perror("no BAR");
 		return 1;
 	}
-	if (opt_fail)
+	if (opt_fail) {
 		prepare_failures();
+		if (!opt_fail) {
+			printf("not ok - no failing allocations in this kernel; see -F\n");
+			return 1;
+		}
+	}
 	printf("# seed %llu, %d + %d workers%s%s%s, %ld seconds\n", (unsigned long long)seed,
 	       users, kernels, want_readers ? ", readers" : "", opt_vfio ? ", vfio" : "",
 	       opt_fail ? ", allocations fail" : "", (long)seconds);
@@ -454,6 +474,8 @@ int main(int argc, char **argv)
 	if (reader > 0)
 		kill(reader, SIGKILL);
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	/* All passes where nothing is done. */
+	failed += !total;
 	took = now.tv_sec - begin.tv_sec + (now.tv_nsec - begin.tv_nsec) / 1e9;
 	printf("%s - soak: seed %llu, %llu operations, %d mismatches, %.0f a second\n",
 	       failed ? "not ok" : "ok", (unsigned long long)seed, (unsigned long long)total,

@@ -63,6 +63,8 @@ struct worker_ops {
 	bool (*apply)(const struct op *op);
 	void (*print)(const struct op *op, char *text, int len);
 	void (*report)(FILE *to);
+	/* Give up what children cannot share: they begin with @reset. */
+	void (*leave)(void);
 };
 
 extern const struct worker_ops user_worker, kernel_worker;
@@ -107,6 +109,8 @@ u64 some_length(struct rnd *r, u64 max);
 
 /* Let the nth allocation of this thread fail from now on; 0: none */
 void fail_nth(int n);
+/* In a child: what its parent has open is about the parent. */
+void fail_leave(void);
 /* Has it failed? Ends it */
 bool fail_end(void);
 

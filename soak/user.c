@@ -361,20 +361,30 @@ static bool compare_smaps(void)
 	return ok;
 }
 
+/* Of this process: what was open before fork() is its parent's. */
+static bool read_own(const char *name, void *buf, size_t len, off_t at)
+{
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && pread(fd, buf, len, at) == (ssize_t)len;
+	int err = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = err;
+	return ok;
+}
+
 /* What pagemap says of a page that is mapped */
 static bool compare_pagemap(struct rnd *r)
 {
-	static int fd = -1;
 	struct piece *p;
 	u64 at, entry, pfn;
 
 	if (!nr_pieces)
 		return true;
-	if (fd < 0)
-		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	p = &pieces[below(r, nr_pieces)];
 	at = p->start + below(r, p->end - p->start);
-	if (pread(fd, &entry, 8, (unsigned long)addr_of(at) / PAGE * 8) != 8)
+	if (!read_own("/proc/self/pagemap", &entry, 8, (unsigned long)addr_of(at) / PAGE * 8))
 		return soak_bad("pagemap: %s", strerror(errno));
 	pfn = entry & ((1ULL << 55) - 1);
 	if (entry >> 62 & 1 || (entry >> 63 && pfn &&
@@ -386,18 +396,15 @@ static bool compare_pagemap(struct rnd *r)
 /* Read a page of the window by /proc/self/mem: as a debugger does */
 static bool compare_mem_file(struct rnd *r)
 {
-	static int fd = -1;
 	struct piece *p;
 	u32 v;
 	u64 at;
 
 	if (!nr_pieces || decode_off)
 		return true;
-	if (fd < 0)
-		fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	p = &pieces[below(r, nr_pieces)];
 	at = p->start + below(r, p->end - p->start);
-	if (pread(fd, &v, 4, (unsigned long)addr_of(at)) != 4) {
+	if (!read_own("/proc/self/mem", &v, 4, (unsigned long)addr_of(at))) {
 		refused[OP_MEM_FILE]++;
 		/* sysfs and /dev/mem let a debugger in. */
 		return (p->src != SRC_SYSFS && p->src != SRC_SYSFS_WC && p->src != SRC_MEM) ||
@@ -491,6 +498,8 @@ static bool user_reset(bool first)
 	if (!window && !prepare())
 		return false;
 	fail_nth(0);
+	if (!first && !do_proc(&r))
+		return false;
 	if (munmap(window, WINDOW_PAGES * PAGE))
 		return soak_bad("munmap of all: %s", strerror(errno));
 	nr_pieces = 0;
@@ -628,7 +637,7 @@ static void user_choose(struct op *op)
  */
 static bool map_may_fail(int src, bool failed, int err)
 {
-	if (src == SRC_DRIVER && err == EAGAIN)
+	if (src == SRC_DRIVER && err == EAGAIN && !opt_alone)
 		return true;
 	return failed && (err == ENOMEM || err == EINVAL || (src == SRC_MEM && err == EAGAIN));
 }
@@ -959,8 +968,7 @@ static bool do_fork(const struct op *op, struct rnd *r, bool *failed)
 	if (!pid) {
 		bool ok = true;
 
-		opt_fail = false;
-		fail_end();
+		fail_leave();
 		for (int i = nr_pieces - 1; i >= 0; i--) {
 			if (pieces[i].advice & 0x80)	/* either */
 				munmap(addr_of(pieces[i].start),
@@ -1087,7 +1095,12 @@ static void user_report(FILE *to)
 			(long long)failed_alloc[i]);
 }
 
+/* Its files are for all of its children. */
+static void user_leave(void)
+{
+}
+
 const struct worker_ops user_worker = {
 	.name = "user", .reset = user_reset, .choose = user_choose, .apply = user_apply,
-	.print = user_print, .report = user_report,
+	.print = user_print, .report = user_report, .leave = user_leave,
 };

@@ -569,6 +569,30 @@ TEST_F_TIMEOUT(iommufd, dmabuf_little_room, MINUTES(2))
 	close(file);
 }
 
+/* A BAR has no pages to pin: by its address in the process it is refused, as on 7.3. */
+TEST_F(iommufd, bar_by_address)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info), .index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+	const long pinned = status_kib("/proc/self/status", "VmPin");
+	char *va = reserve(4 * SZ_2M);
+
+	ASSERT_NE(NULL, va);
+	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
+	ASSERT_EQ(va + SZ_2M, map_at(self->fd.device, info.offset, va + SZ_2M, 0, SZ_2M));
+	store(va + SZ_2M, 1);
+	/* By itself, after RAM, before it, and between */
+	EXPECT_EQ(EFAULT, ioas_map_ram(&self->fd, self->ioas, va + SZ_2M, IOVA, SZ_2M));
+	EXPECT_EQ(EFAULT, ioas_map_ram(&self->fd, self->ioas, va, IOVA, 2 * SZ_2M));
+	EXPECT_EQ(EFAULT, ioas_map_ram(&self->fd, self->ioas, va + SZ_2M, IOVA, 2 * SZ_2M));
+	EXPECT_EQ(EFAULT, ioas_map_ram(&self->fd, self->ioas, va, IOVA, 4 * SZ_2M));
+	ASSERT_TRUE(read_io_table(&self->table));
+	EXPECT_EQ(0, io_mapped(&self->table));
+	EXPECT_EQ(pinned, status_kib("/proc/self/status", "VmPin"));
+	munmap(va, 4 * SZ_2M);
+}
+
 /* What does not begin with a page is refused, as a mapping of that is. */
 TEST_F(iommufd, dmabuf_refused)
 {
