@@ -25,6 +25,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/pgalloc.h>
 #include <linux/printk.h>
+#include <linux/sched/mm.h>
 
 #include "huge_pfnmap.h"
 #include "internal.h"
@@ -71,6 +72,15 @@ static bool is_pfn_pmd(struct vm_area_struct *vma, pmd_t pmd)
 	       pmd_leaf(pmd) && pmd_special(pmd);
 }
 
+/*
+ * Where the lock of a table is allocated, with lock debugging or PREEMPT_RT, that is
+ * with GFP_KERNEL, whatever the table is allocated with.
+ */
+static unsigned int ctor_begin(gfp_t gfp)
+{
+	return gfpflags_allow_blocking(gfp) ? 0 : memalloc_noreclaim_save();
+}
+
 static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
 		     unsigned long addr, gfp_t gfp)
 {
@@ -78,12 +88,17 @@ static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
 	spinlock_t *ptl = pud_lockptr(mm, pudp);
 	struct mmu_notifier_range range;
 	struct ptdesc *table;
+	unsigned int flags;
 	pud_t leaf;
+	bool ok;
 
 	table = pagetable_alloc(gfp, 0);
 	if (!table)
 		return -ENOMEM;
-	if (!pagetable_pmd_ctor(mm, table)) {
+	flags = ctor_begin(gfp);
+	ok = pagetable_pmd_ctor(mm, table);
+	memalloc_noreclaim_restore(flags);
+	if (!ok) {
 		pagetable_free(table);
 		return -ENOMEM;
 	}
@@ -116,12 +131,23 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 	struct mm_struct *mm = vma->vm_mm;
 	spinlock_t *ptl = pmd_lockptr(mm, pmdp);
 	struct mmu_notifier_range range;
+	struct ptdesc *ptdesc;
+	unsigned int flags;
 	pgtable_t table;
 	pmd_t leaf;
+	bool ok;
 
-	table = __pte_alloc_one(mm, gfp);
-	if (!table)
+	ptdesc = pagetable_alloc(gfp, 0);
+	if (!ptdesc)
 		return -ENOMEM;
+	flags = ctor_begin(gfp);
+	ok = pagetable_pte_ctor(mm, ptdesc);
+	memalloc_noreclaim_restore(flags);
+	if (!ok) {
+		pagetable_free(ptdesc);
+		return -ENOMEM;
+	}
+	table = ptdesc_page(ptdesc);
 
 	addr &= PMD_MASK;
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, addr,
