@@ -73,12 +73,28 @@ static bool is_pfn_pmd(struct vm_area_struct *vma, pmd_t pmd)
 }
 
 /*
- * Where the lock of a table is allocated, with lock debugging or PREEMPT_RT, that is
- * with GFP_KERNEL, whatever the table is allocated with.
+ * With lock debugging or PREEMPT_RT the constructor allocates the lock of the table,
+ * and with GFP_KERNEL, whatever the table is allocated with: where that must not
+ * reclaim, the lock must not either.
  */
-static unsigned int ctor_begin(gfp_t gfp)
+static struct ptdesc *alloc_table(struct mm_struct *mm, gfp_t gfp,
+				  bool (*ctor)(struct mm_struct *mm,
+					       struct ptdesc *table))
 {
-	return gfpflags_allow_blocking(gfp) ? 0 : memalloc_noreclaim_save();
+	struct ptdesc *table = pagetable_alloc(gfp, 0);
+	unsigned int flags = 0;
+	bool ok;
+
+	if (!table)
+		return NULL;
+	if (!gfpflags_allow_blocking(gfp))
+		flags = memalloc_noreclaim_save();
+	ok = ctor(mm, table);
+	memalloc_noreclaim_restore(flags);
+	if (ok)
+		return table;
+	pagetable_free(table);
+	return NULL;
 }
 
 static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
@@ -88,20 +104,11 @@ static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
 	spinlock_t *ptl = pud_lockptr(mm, pudp);
 	struct mmu_notifier_range range;
 	struct ptdesc *table;
-	unsigned int flags;
 	pud_t leaf;
-	bool ok;
 
-	table = pagetable_alloc(gfp, 0);
+	table = alloc_table(mm, gfp, pagetable_pmd_ctor);
 	if (!table)
 		return -ENOMEM;
-	flags = ctor_begin(gfp);
-	ok = pagetable_pmd_ctor(mm, table);
-	memalloc_noreclaim_restore(flags);
-	if (!ok) {
-		pagetable_free(table);
-		return -ENOMEM;
-	}
 
 	addr &= PUD_MASK;
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, addr,
@@ -132,21 +139,12 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 	spinlock_t *ptl = pmd_lockptr(mm, pmdp);
 	struct mmu_notifier_range range;
 	struct ptdesc *ptdesc;
-	unsigned int flags;
 	pgtable_t table;
 	pmd_t leaf;
-	bool ok;
 
-	ptdesc = pagetable_alloc(gfp, 0);
+	ptdesc = alloc_table(mm, gfp, pagetable_pte_ctor);
 	if (!ptdesc)
 		return -ENOMEM;
-	flags = ctor_begin(gfp);
-	ok = pagetable_pte_ctor(mm, ptdesc);
-	memalloc_noreclaim_restore(flags);
-	if (!ok) {
-		pagetable_free(ptdesc);
-		return -ENOMEM;
-	}
 	table = ptdesc_page(ptdesc);
 
 	addr &= PMD_MASK;
