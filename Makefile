@@ -6,6 +6,7 @@ K ?= 6.12
 KERNEL ?= plain
 # scripts/initramfs has another one.
 unexport KERNEL
+NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
 .PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply clean
 
@@ -70,7 +71,7 @@ selfcheck: tree
 	@scripts/mtrr-default
 
 soak: tree
-	@scripts/kernel $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
+	@scripts/kernel $(NAMED)
 	@scripts/initramfs
 	@soak/run $(KERNEL)
 
@@ -79,7 +80,7 @@ proof: tree
 	@proof/run
 
 programs: tree
-	@scripts/kernel $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
+	@scripts/kernel $(NAMED)
 	@scripts/initramfs
 	@scripts/programs $(KERNEL)
 

@@ -31,6 +31,20 @@ export CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
 # From nothing, a fifth less time: without a run of the preprocessor for each object.
 export CCACHE_DEPEND=1
 
+# copy_in DIR: the files whose names it reads, to the same places in it
+copy_in() {
+	local file
+	while read -r file; do
+		mkdir -p "$1/$(dirname "$file")"
+		cp -L "$file" "$1/$file"
+	done
+}
+# pack DIR: an archive of it for the kernel, which unpacks several one after the other
+pack() {
+	(cd "$1" && find . -print0 | sort -z |
+		cpio --null -o -H newc --quiet --reproducible --owner 0:0) | gzip -1n
+}
+
 # need_space DIR MIB: stop early instead of in the middle of a write.
 need_space() {
 	local free

@@ -118,11 +118,6 @@ static bool vm_unmap(struct vm_slot *s)
 
 static bool kernel_reset(bool first)
 {
-	static long types;
-	char line[256];
-	long n = 0;
-	FILE *f;
-
 	fail_nth(0);
 	if (driver < 0 && !prepare())
 		return false;
@@ -132,17 +127,7 @@ static bool kernel_reset(bool first)
 	for (int i = 0; i < VM_SLOTS; i++)
 		if (vm[i].used && !vm_unmap(&vm[i]))
 			return false;
-	if (!opt_alone)
-		return true;
-	f = fopen("/sys/kernel/debug/x86/pat_memtype_list", "re");
-	while (f && fgets(line, sizeof(line), f))
-		n++;
-	if (f)
-		fclose(f);
-	if (!first && n != types)
-		return soak_bad("%ld ranges have a memory type, %ld had", n, types);
-	types = n;
-	return true;
+	return same_types(first);
 }
 
 static void kernel_choose(struct op *op)

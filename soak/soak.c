@@ -74,6 +74,26 @@ long read_number(const char *path, const char *key)
 	return n;
 }
 
+bool same_types(bool first)
+{
+	static long types;
+	char line[256];
+	long n = 0;
+	FILE *f;
+
+	if (!opt_alone)
+		return true;
+	f = fopen("/sys/kernel/debug/x86/pat_memtype_list", "re");
+	while (f && fgets(line, sizeof(line), f))
+		n++;
+	if (f)
+		fclose(f);
+	if (!first && n != types)
+		return soak_bad("%ld ranges have a memory type, %ld had", n, types);
+	types = n;
+	return true;
+}
+
 /* A page in [from, to): often one where a leaf begins or ends, or one beside it */
 u64 near_leaf(struct rnd *r, u64 from, u64 to)
 {

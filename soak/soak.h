@@ -117,6 +117,11 @@ bool fail_end(void);
 /* What differs: kept for the report */
 bool soak_bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/*
+ * Are as many ranges known to PAT as at the @first time? If this worker is alone: false,
+ * with a message by soak_bad(), if not
+ */
+bool same_types(bool first);
 long read_number(const char *path, const char *key);
 bool write_text(const char *path, const char *text);
 

@@ -170,30 +170,30 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	siglongjmp(env, 1);
 }
 
-static bool try_load(volatile u32 *p, u32 *v)
+static bool try_access(volatile u32 *p, u32 *get, const u32 *set)
 {
 	bool ok = false;
 
 	may_fault = 1;
 	if (!sigsetjmp(env, 0)) {
-		*v = *p;
+		if (set)
+			*p = *set;
+		else
+			*get = *p;
 		ok = true;
 	}
 	may_fault = 0;
 	return ok;
 }
 
+static bool try_load(volatile u32 *p, u32 *v)
+{
+	return try_access(p, v, NULL);
+}
+
 static bool try_store(volatile u32 *p, u32 v)
 {
-	bool ok = false;
-
-	may_fault = 1;
-	if (!sigsetjmp(env, 0)) {
-		*p = v;
-		ok = true;
-	}
-	may_fault = 0;
-	return ok;
+	return try_access(p, NULL, &v);
 }
 
 /* One page of the window against the model */
@@ -485,15 +485,12 @@ static bool prepare(void)
 	return true;
 }
 
-/* Bytes of page tables, entries of PAT: what is left when nothing is mapped */
+/* Page tables and memory types: what is left when nothing is mapped */
 static bool user_reset(bool first)
 {
-	static long tables, types;
-	long now, n = 0;
-	char line[256];
-	FILE *f;
-
+	static long tables;
 	struct rnd r = {};
+	long now;
 
 	if (!window && !prepare())
 		return false;
@@ -516,17 +513,7 @@ static bool user_reset(bool first)
 	if (!first && now > tables)
 		return soak_bad("%ld KiB of page tables are left", now - tables);
 	tables = now;
-	if (!opt_alone)
-		return true;
-	f = fopen("/sys/kernel/debug/x86/pat_memtype_list", "re");
-	while (f && fgets(line, sizeof(line), f))
-		n++;
-	if (f)
-		fclose(f);
-	if (!first && n != types)
-		return soak_bad("%ld ranges have a memory type, %ld had", n, types);
-	types = n;
-	return true;
+	return same_types(first);
 }
 
 static void choose_range(struct rnd *r, struct op *op)
