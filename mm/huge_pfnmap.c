@@ -73,9 +73,9 @@ static bool is_pfn_pmd(struct vm_area_struct *vma, pmd_t pmd)
 }
 
 /*
- * With lock debugging or PREEMPT_RT the constructor allocates the lock of the table,
- * and with GFP_KERNEL, whatever the table is allocated with: where that must not
- * reclaim, the lock must not either.
+ * With lock debugging the constructor allocates the lock of the table, and with
+ * GFP_KERNEL, whatever the table is allocated with: where that must not reclaim, the
+ * lock must not either.
  */
 static struct ptdesc *alloc_table(struct mm_struct *mm, gfp_t gfp,
 				  bool (*ctor)(struct mm_struct *mm,
@@ -186,7 +186,7 @@ static bool split_done(struct vm_area_struct *vma, unsigned long addr, int err)
 }
 
 /**
- * huge_pfnmap_split_pud - split a PUD leaf of device memory, do not sleep
+ * huge_pfnmap_split_pud - split a PUD leaf of device memory, do not reclaim
  * @vma: VMA that the leaf lies in whole
  * @pudp: the entry
  * @addr: user address in the leaf
@@ -206,7 +206,7 @@ bool huge_pfnmap_split_pud(struct vm_area_struct *vma, pud_t *pudp,
 }
 
 /**
- * huge_pfnmap_split_pmd - split a PMD leaf of device memory, do not sleep
+ * huge_pfnmap_split_pmd - split a PMD leaf of device memory, do not reclaim
  * @vma: VMA that the leaf lies in whole
  * @pmdp: the entry
  * @addr: user address in the leaf

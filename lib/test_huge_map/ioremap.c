@@ -472,7 +472,8 @@ int thi_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	const unsigned long bytes = vma->vm_end - vma->vm_start;
 	u64 at, end, offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
-	const bool pieces = offset >= THI_PIECES && offset < THI_FAR;
+	const bool pieces = offset >= THI_PIECES && offset < THI_OVER;
+	const bool over = offset >= THI_OVER && offset < THI_FAR;
 	int err = -EINVAL;
 
 	/* The mmap lock is held, and the ioctls take it inside of thi_lock. */
@@ -485,6 +486,8 @@ int thi_mmap(struct file *file, struct vm_area_struct *vma)
 	}
 	if (pieces)
 		offset -= THI_PIECES;
+	if (over)
+		offset -= THI_OVER;
 	if (!thi_pdev)
 		err = -ENODEV;
 	else if (offset >= THI_FAR)
@@ -500,6 +503,13 @@ int thi_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!(vma->vm_flags & (VM_MAYSHARE | VM_WRITE)))
 		vm_flags_clear(vma, VM_MAYWRITE);
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	if (over) {
+		at = ALIGN_DOWN(vma->vm_start, SZ_2M);
+		end = ALIGN(vma->vm_end, SZ_2M);
+		return io_remap_pfn_range(vma, at,
+					  PHYS_PFN(offset - (vma->vm_start - at)),
+					  end - at, vma->vm_page_prot);
+	}
 	for (at = 0; !err && at < bytes; at = end) {
 		end = bytes;
 		if (pieces && at < THI_CUT1)

@@ -253,6 +253,8 @@ struct test_huge_iomap_follow {
 #define THI_PIECES	0x08000000000ULL
 #define THI_CUT1	0x00000300000ULL
 #define THI_CUT2	0x00040000000ULL
+/* From here on by one call for more than the VMA: whole blocks of 2 MiB */
+#define THI_OVER	0x0c000000000ULL
 #define THI_FAR		0x10000000000ULL
 
 /*
@@ -346,7 +348,7 @@ struct test_huge_vmap_leaves {
 /*
  * A part of a mapping, in pages
  * @direct: THV_SET_UC and its like change these pages by their address in the direct
- *	map; they are contiguous
+ *	map, where they are contiguous (1), or as an array (2)
  */
 struct test_huge_vmap_part {
 	__u32	handle;

@@ -470,6 +470,19 @@ static long thv_check(void __user *arg)
 	return differ;
 }
 
+static long thv_change_array(unsigned int cmd, struct page **pages, int nr)
+{
+	switch (cmd) {
+	case THV_SET_UC:
+		return set_pages_array_uc(pages, nr);
+	case THV_SET_WC:
+		return set_pages_array_wc(pages, nr);
+	case THV_SET_WB:
+		return set_pages_array_wb(pages, nr);
+	}
+	return -EINVAL;
+}
+
 static long thv_change(unsigned int cmd, void __user *arg)
 {
 	struct test_huge_vmap_part req;
@@ -485,6 +498,8 @@ static long thv_change(unsigned int cmd, void __user *arg)
 	if (req.direct) {
 		if (cmd == THV_VUNMAP || m->how == THV_VMAP_PFN)
 			return -EINVAL;
+		if (req.direct == 2)
+			return thv_change_array(cmd, m->pages + req.first, req.nr);
 		start = (unsigned long)page_address(m->pages[req.first]);
 	}
 	end = start + (req.nr << PAGE_SHIFT);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * System calls on part of a leaf of device memory, with each allocation failing in
- * turn: the call works, or it returns an error and has changed nothing. A model says
- * which page of the BAR is where; it knows nothing of leaves and tables.
+ * turn, alone and with all pages after it: the call works, or it returns an error and
+ * has changed nothing. A model says which page of the BAR is where; it knows nothing
+ * of leaves and tables.
  */
 #include "huge_iomap_vfio.h"
 
@@ -75,7 +76,9 @@ struct ctx {
 	__u64 base, shown;	/* where it begins in the file, and in maps */
 	__u64 unit;		/* of a leaf, or some pages if they are all 4K */
 	char *area, *view;	/* what the tests change, and what they never do */
-	int maps, nth, kmsg;
+	int maps, kmsg;
+	int nth, make;		/* of the failing allocations */
+	bool all;		/* those after it fail, too */
 	struct report *report;
 };
 
@@ -500,6 +503,43 @@ static int after_error(const struct model *before, const struct call *call,
 	return nr;
 }
 
+/* Failing allocations: the n-th, or all pages from the n-th on; none if it is 0 */
+
+static bool open_failing(struct ctx *c)
+{
+	c->nth = open("/proc/self/fail-nth", O_RDWR);
+	c->make = open("/proc/self/make-it-fail", O_RDWR);
+	return c->nth >= 0 && c->make >= 0;
+}
+
+static bool start_failing(struct ctx *c, int n)
+{
+	char text[16];
+
+	if (!c->all)
+		return set_fail_nth(c->nth, n);
+	snprintf(text, sizeof(text), "%d", n);
+	return !write_file(FAIL_PAGES "/space", text) &&
+	       (!n || pwrite(c->make, "1", 1, 0) == 1);
+}
+
+/* Keeps how many were left until one would have failed. */
+static void stop_failing(struct ctx *c)
+{
+	char text[16] = "";
+
+	if (!c->all) {
+		c->report->left = get_fail_nth(c->nth);
+		set_fail_nth(c->nth, 0);
+		return;
+	}
+	pwrite(c->make, "0", 1, 0);
+	/* 1: the next one fails, and maybe some have. */
+	c->report->left = read_line(FAIL_PAGES "/space", text, sizeof(text)) ? atoi(text) : -1;
+	if (c->report->left > 0)
+		c->report->left--;
+}
+
 /* The calls */
 
 static int do_fork(struct ctx *c, const struct call *call)
@@ -511,8 +551,7 @@ static int do_fork(struct ctx *c, const struct call *call)
 		int err = errno;
 
 		/* Copies on write take memory too. */
-		c->report->left = get_fail_nth(c->nth);
-		set_fail_nth(c->nth, 0);
+		stop_failing(c);
 		if (pid < 0)
 			return err;
 	}
@@ -717,7 +756,7 @@ static const char *prepare(struct ctx *c, const struct call *call, struct model 
 	return NULL;
 }
 
-/* One call with the n-th allocation failing */
+/* One call with the n-th allocation failing, or all from that on */
 static const char *one_failure(struct ctx *c, const struct call *call, int n)
 {
 	struct model before, m[MAX_SEGS];
@@ -730,12 +769,11 @@ static const char *one_failure(struct ctx *c, const struct call *call, int n)
 		return bad;
 	if (!read_extra(c, call, &extra))
 		return bad_is(c, "smaps cannot be read");
-	if (!set_fail_nth(c->nth, n))
-		return bad_is(c, "fail-nth cannot be set");
+	if (!start_failing(c, n))
+		return bad_is(c, "allocations cannot be made to fail");
 	err = do_call(c, call);
 	if (call->op != FORK)
-		c->report->left = get_fail_nth(c->nth);
-	set_fail_nth(c->nth, 0);
+		stop_failing(c);
 	/* The child has said what it found. */
 	if (err == ECHILD)
 		return c->report->bad;
@@ -776,7 +814,8 @@ static const char *one_failure_in_child(struct ctx *c, const struct call *call, 
 		return bad_is(c, "fork: %s", strerror(errno));
 	if (!pid) {
 		c->maps = open("/proc/self/maps", O_RDONLY);
-		c->nth = open("/proc/self/fail-nth", O_RDWR);
+		if (!open_failing(c))
+			_exit(!!bad_is(c, "open: %s", strerror(errno)));
 		_exit(!!one_failure(c, call, n));
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
@@ -827,11 +866,12 @@ static const char *check_status(struct ctx *c, const struct status *old)
  * All allocations, and of many some. 0: all is well
  * First none: page tables that the area shares with its neighbours stay.
  */
-static int each_failure(struct ctx *c, struct call call)
+static int each_failure_of(struct ctx *c, struct call call, bool all)
 {
 	const char *bad = NULL;
 	int n;
 
+	c->all = all;
 	for (n = 0; n < MAX_NTH; n += n < 16 ? 1 : n / 3) {
 		struct status status = read_status();
 
@@ -851,11 +891,20 @@ static int each_failure(struct ctx *c, struct call call)
 		bad = bad_is(c, "more than %d allocations", MAX_NTH);
 	if (!bad)
 		return 0;
-	ksft_print_msg("%s (%d) of %#llx-%#llx to %#llx, allocation %d: %s\n",
-		       names[call.op], call.arg, call.from, call.to, call.dest, n, bad);
+	ksft_print_msg("%s (%d) of %#llx-%#llx to %#llx, allocation %d%s: %s\n",
+		       names[call.op], call.arg, call.from, call.to, call.dest, n,
+		       all ? " and on" : "", bad);
 	/* Nothing left of it for the next one */
 	was_lost(c);
 	return 1;
+}
+
+static int each_failure(struct ctx *c, struct call call)
+{
+	int bad = each_failure_of(c, call, false);
+
+	/* The child of a fork inherits it, and its stack needs pages. */
+	return call.op == FORK ? bad : bad + each_failure_of(c, call, true);
 }
 
 /* Which part of the mapping */
@@ -944,8 +993,7 @@ FIXTURE_SETUP(failures)
 	self->vfio.device = -1;
 	c->path = variant->path;
 	c->unit = variant->unit;
-	c->nth = open("/proc/self/fail-nth", O_RDWR);
-	if (c->nth < 0 || !can_fail_nth())
+	if (!can_fail_nth() || !can_fail_pages() || !open_failing(c))
 		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
 	limited = read_line(LIMIT, self->saved, sizeof(self->saved));
 	if (limited && write_file(LIMIT, variant->limit))

@@ -252,14 +252,16 @@ static inline struct ideal ideal_leaves(__u64 va, __u64 pa, __u64 bytes,
 
 /* Failing allocations */
 
+#define FAIL_PAGES	"/sys/kernel/debug/fail_page_alloc"
+
 /* Prepares for set_fail_nth(); false if the kernel cannot do that. */
 static inline bool can_fail_nth(void)
 {
 	/* Quiet, and also for the order and the context of page tables */
 	static const struct { const char *file, *value; } faults[] = {
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ FAIL_PAGES "/verbose", "0" },
+		{ FAIL_PAGES "/min-order", "0" },
+		{ FAIL_PAGES "/ignore-gfp-wait", "N" },
 		{ "/sys/kernel/debug/failslab/verbose", "0" },
 		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
 		{ }
@@ -269,6 +271,18 @@ static inline bool can_fail_nth(void)
 		if (write_file(faults[i].file, faults[i].value))
 			return false;
 	return true;
+}
+
+/*
+ * All pages that a process with make-it-fail asks for fail, after as many as FAIL_PAGES
+ * "/space" says, less one. Nothing changes for other processes.
+ */
+static inline bool can_fail_pages(void)
+{
+	return !write_file(FAIL_PAGES "/task-filter", "Y") &&
+	       !write_file(FAIL_PAGES "/interval", "1") &&
+	       !write_file(FAIL_PAGES "/times", "-1") &&
+	       !write_file(FAIL_PAGES "/probability", "100");
 }
 
 /*

@@ -246,11 +246,12 @@ TEST_F_TIMEOUT(parts, iounmap_inside, MINUTES(2))
 FIXTURE(ram) {
 	int fd, vmap, mem, nth;
 	bool pat;
-	__u32 block, handle;
+	__u32 handle;
 	__u64 pfn[VMAP_PAGES];
 };
 
-FIXTURE_SETUP(ram)
+/* New RAM in a vmap(): the handle of that, and the pfns */
+static bool vmap_ram(int vmap, __u32 *handle, __u64 *pfn)
 {
 	struct test_huge_vmap_alloc alloc = {
 		.order = 10, .nr = VMAP_PAGES >> 10, .flags = THV_COMPOUND,
@@ -260,8 +261,21 @@ FIXTURE_SETUP(ram)
 		.pieces = (unsigned long)&piece, .nr = 1, .how = THV_VMAP,
 	};
 	struct test_huge_vmap_pfns pfns = {
-		.nr = VMAP_PAGES, .addr = (unsigned long)self->pfn,
+		.nr = VMAP_PAGES, .addr = (unsigned long)pfn,
 	};
+
+	if (ioctl(vmap, THV_ALLOC, &alloc))
+		return false;
+	piece.block = alloc.block;
+	if (ioctl(vmap, THV_MAP, &map))
+		return false;
+	*handle = map.handle;
+	pfns.handle = map.handle;
+	return !ioctl(vmap, THV_PFNS, &pfns);
+}
+
+FIXTURE_SETUP(ram)
+{
 	void *p;
 
 	self->fd = open_driver();
@@ -271,13 +285,7 @@ FIXTURE_SETUP(ram)
 		SKIP(return, "no test driver with a BAR, or no /dev/mem");
 	self->nth = open("/proc/self/fail-nth", O_RDWR);
 	self->pat = !access(PAT_LIST, R_OK);
-	ASSERT_EQ(0, ioctl(self->vmap, THV_ALLOC, &alloc));
-	self->block = alloc.block;
-	piece.block = alloc.block;
-	ASSERT_EQ(0, ioctl(self->vmap, THV_MAP, &map));
-	self->handle = map.handle;
-	pfns.handle = map.handle;
-	ASSERT_EQ(0, ioctl(self->vmap, THV_PFNS, &pfns));
+	ASSERT_TRUE(vmap_ram(self->vmap, &self->handle, self->pfn));
 	/* What is tracked is seen in a mapping by it. */
 	p = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, self->mem, self->pfn[0] * SZ_4K);
 	if (p == MAP_FAILED && errno == EPERM)
@@ -393,27 +401,32 @@ TEST_F_TIMEOUT(ram, no_memory, MINUTES(5))
 
 /*
  * The same in the direct map, over the end of a block of 2 MiB: the first one can be
- * split, the second one cannot.
+ * split, the second one cannot. By address and as an array, which says -EINVAL.
  */
-TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
+static void no_memory_direct(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(ram) *self, int direct)
 {
 	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
+	__u32 handle = self->handle;
+	__u64 *pfn = self->pfn, others[VMAP_PAGES];
 	int failed = 0;
 
-	if (self->nth < 0 || !can_fail_nth())
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
-	if (!self->pat)
-		SKIP(return, "no PAT: types are not tracked");
+	/* That of the test before is in pages of 4 KiB, in the direct map too. */
+	if (direct == 2) {
+		ASSERT_TRUE(vmap_ram(self->vmap, &handle, others));
+		pfn = others;
+	}
 	for (int c = 0; c < 2; c++) {
 		struct test_huge_vmap_part part = {
-			.handle = self->handle, .direct = 1, .first = 1024 * c + 510, .nr = 4,
+			.handle = handle, .direct = direct, .first = 1024 * c + 510,
+			.nr = 4,
 		};
 		int err, left = 0;
 
 		for (int n = 1; n < 100 && !left; n++) {
 			__u8 types[4][2];
 			struct test_huge_vmap_pfns req = {
-				.handle = self->handle, .first = part.first, .nr = part.nr,
+				.handle = handle, .first = part.first, .nr = part.nr,
 				.addr = (unsigned long)types,
 			};
 
@@ -421,7 +434,7 @@ TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
 			err = ioctl(self->vmap, cmds[c], &part) ? -errno : 0;
 			left = get_fail_nth(self->nth);
 			ASSERT_TRUE(set_fail_nth(self->nth, 0));
-			EXPECT_TRUE(!err || err == -ENOMEM);
+			EXPECT_TRUE(!err || err == (direct == 2 ? -EINVAL : -ENOMEM));
 			failed += !!err;
 			ASSERT_EQ(0, ioctl(self->vmap, THV_TYPES, &req));
 			for (int i = 0; i < part.nr; i++) {
@@ -431,13 +444,57 @@ TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
 					TH_LOG("allocation %d fails: %d: page %d", n, err, i);
 				}
 				EXPECT_EQ(types[i][1], tracked(self->fd, self->mem,
-							       self->pfn[part.first + i]));
+							       pfn[part.first + i]));
 			}
 		}
 		EXPECT_GT(left, 0);
 		ASSERT_EQ(0, ioctl(self->vmap, THV_SET_WB, &part));
 	}
 	EXPECT_GT(failed, 0);
+}
+
+TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
+{
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	no_memory_direct(_metadata, self, 1);
+}
+
+TEST_F_TIMEOUT(ram, no_memory_array, MINUTES(2))
+{
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	no_memory_direct(_metadata, self, 2);
+}
+
+/* One page of the part has another type: those before it do not get any. */
+TEST_F_TIMEOUT(ram, busy, MINUTES(2))
+{
+	const int other = FIRST + 700;
+	struct test_huge_vmap_part part = {
+		.handle = self->handle, .direct = 1, .first = other, .nr = 1,
+	};
+
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	ASSERT_EQ(0, ioctl(self->vmap, THV_SET_UC, &part));
+	EXPECT_EQ(-EBUSY, set_ram(self->vmap, self->handle, THV_SET_WC, FIRST, NR));
+	for (int i = 0; i < VMAP_PAGES; i++) {
+		if (!is_sample(i) && abs(i - other) > 1)
+			continue;
+		EXPECT_EQ(i == other ? THI_UC_MINUS : THI_WB,
+			  tracked(self->fd, self->mem, self->pfn[i])) {
+			TH_LOG("page %d", i);
+		}
+	}
+	ASSERT_EQ(0, ioctl(self->vmap, THV_SET_WB, &part));
+	EXPECT_EQ(0, set_ram(self->vmap, self->handle, THV_SET_WC, FIRST, NR));
+	EXPECT_EQ(VMAP_PAGES, count(self->fd, self->vmap, self->mem, self->handle,
+				    self->pfn, THI_WC));
 }
 
 /* The way back fails: for that, a leaf has to be UC as a whole first. */

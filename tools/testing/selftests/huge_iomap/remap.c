@@ -402,6 +402,38 @@ TEST_F_TIMEOUT(remap, resize, MINUTES(2))
 	EXPECT_EQ(SIGSEGV, try_read(va + SZ_1G / 2 + SZ_4K, &v));
 }
 
+/*
+ * A driver that maps more than the VMA has no leaf across an end of it: whatever is
+ * mapped there next would have part of the BAR.
+ */
+TEST_F_TIMEOUT(remap, more_than_vma, MINUTES(2))
+{
+	static const struct { __u64 from, to; } vmas[] = {
+		{ 8 * SZ_2M, 9 * SZ_2M + SZ_4K },
+		{ 40 * SZ_2M + SZ_4K, 42 * SZ_2M },
+		{ SZ_1G + SZ_4K, 2 * SZ_1G - SZ_4K },
+	};
+
+	if (variant->path != DRIVER)
+		SKIP(return, "only the test driver maps more than the VMA");
+	for (int i = 0; i < ARRAY_SIZE(vmas); i++) {
+		const __u64 from = vmas[i].from, to = vmas[i].to;
+		const __u64 start = from & ~(SZ_2M - 1), end = (to + SZ_2M - 1) & ~(SZ_2M - 1);
+		char *va = self->area + from;
+		struct ideal ideal = ideal_leaves((unsigned long)va, self->bar + from,
+						  to - from, self->max);
+
+		ASSERT_EQ(va, map_at(self->fd, THI_OVER, va, from, to - from));
+		EXPECT_LEAVES(va, to - from, ideal.nr[THI_4K], ideal.nr[THI_2M],
+			      ideal.nr[THI_1G]);
+		EXPECT_LEAVES(self->area + start, from - start, (from - start) / SZ_4K, 0, 0);
+		EXPECT_LEAVES(self->area + to, end - to, (end - to) / SZ_4K, 0, 0);
+		fill(va, from, to - from);
+		EXPECT_EQ(0, differ(va, from, 0, to - from));
+		ASSERT_EQ(0, munmap(va, to - from));
+	}
+}
+
 /* Several calls of remap_pfn_range() make up one VMA. */
 TEST_F_TIMEOUT(remap, pieces, MINUTES(2))
 {
