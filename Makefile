@@ -8,7 +8,7 @@ KERNEL ?= plain
 unexport KERNEL
 NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
-.PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply clean
+.PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -30,6 +30,8 @@ help:
 	@echo "make kernel       build it into build/kernel"
 	@echo "make export       write patches/ and the added files from build/linux"
 	@echo "make shell        boot it and get a shell"
+	@echo "make deb CONFIG=FILE TRIM=1   Debian packages of the kernel, for a machine of yours"
+	@echo "make hw DEV=0000:bb:dd.f BAR=n   look at a BAR of this machine, and measure it"
 	@echo "make apply LINUX=DIR S=NN   apply a series and what it needs to a tree of yours; all without S="
 	@echo "make series S=NN  a series ready to be mailed: cover letter, patches, To and Cc"
 	@echo "Options: SERIES=7.3 LINUX_TARBALL=FILE ACCEL=kvm BAR=16G JOBS=N"
@@ -122,6 +124,13 @@ apply:
 
 series: tree
 	@scripts/series $(S)
+
+deb: tree
+	@scripts/deps deb
+	@scripts/deb
+
+hw:
+	@scripts/hw
 
 clean:
 	rm -rf build

@@ -397,9 +397,8 @@ static void tell_plan(void)
 	       "- map the BAR by %s, and read from it, %lu reads a\n"
 	       "  run, and up to %lu more with each leaf size\n",
 	       LIMIT, limit, resource(false), READS, TOUCH / SZ_4K);
-	if (opt.write && m.vfio)
-		printf("- write nothing to the BAR: %s maps it uncached, and it would stay so\n",
-		       m.driver);
+	if (opt.write && m.driver[0])
+		printf("- write nothing to the BAR: %s has the device\n", m.driver);
 	else if (opt.write)
 		printf("- OVERWRITE the first %s of the BAR. What is there is saved and restored;\n"
 		       "  what the device does with it meanwhile, or by itself, is not known here\n",
@@ -873,9 +872,9 @@ static void stores(void)
 	section("stores");
 	if (!opt.write)
 		return;
-	/* Two types for the same memory cannot be. */
-	if (m.vfio) {
-		printf("\nskip - stores: %s maps the BAR uncached: unbind it for these\n", m.driver);
+	/* It uses the memory; and vfio-pci maps it uncached, which excludes another type. */
+	if (m.driver[0]) {
+		printf("\nskip - stores: %s has the device: unbind it for these\n", m.driver);
 		return;
 	}
 	printf("\nStores of 16 bytes to %s of %s, one after the other, and a read in the end\n",

@@ -21,7 +21,9 @@
  * The rest may be in use meanwhile, so the leaf cannot be made invalid before the
  * table is there. Leaf and table are in the TLB together until the flush, with the
  * same address, permissions and memory type, as when set_memory_ro() splits a leaf.
- * The flush is done under the lock, before anyone can change them.
+ * The flush is done under the lock, before set_memory_*() can change them. Another
+ * caller of vunmap_range() may see the table before, and clears its own entries: it
+ * flushes after that.
  */
 
 #include <linux/mm.h>

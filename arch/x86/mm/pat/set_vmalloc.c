@@ -20,6 +20,15 @@ static phys_addr_t page_phys(unsigned long addr, int i)
 	return PFN_PHYS(vmalloc_to_pfn((void *)(addr + i * PAGE_SIZE)));
 }
 
+static bool is_mapped(unsigned long addr, int numpages)
+{
+	for (int i = 0; i < numpages; i++) {
+		if (!vmalloc_to_page((void *)(addr + i * PAGE_SIZE)))
+			return false;
+	}
+	return true;
+}
+
 static void free_pages_type(unsigned long addr, int numpages)
 {
 	for (int i = 0; i < numpages; i++) {
@@ -113,8 +122,8 @@ static int set_cached(unsigned long addr, int numpages)
  * The rest of a leaf keeps its type: the leaf is split.
  *
  * Context: May sleep. The caller owns the mapping.
- * Return: 0. -EINVAL if it is not a part of one mapping, or if that is one of I/O
- * memory. -EBUSY if a page has another type than WB already. -ENOMEM: each page has
+ * Return: 0. -EINVAL if it is not a part of one mapping, if not all of it is mapped, or
+ * if that is I/O memory. -EBUSY if a page has another type than WB already. -ENOMEM: each page has
  * the type that is tracked for it, the old one or, if @pcm is WB, the new one.
  */
 int set_vmalloc_type(unsigned long addr, int numpages, enum page_cache_mode pcm)
@@ -131,6 +140,9 @@ int set_vmalloc_type(unsigned long addr, int numpages, enum page_cache_mode pcm)
 			     area->caller);
 		return -EINVAL;
 	}
+	/* After vunmap_range(), or vrealloc() to less, there are holes. */
+	if (!is_mapped(addr, numpages))
+		return -EINVAL;
 	return pcm == _PAGE_CACHE_MODE_WB ? set_cached(addr, numpages) :
 					    set_uncached(addr, numpages, pcm);
 }

@@ -866,7 +866,7 @@ static const char *check_status(struct ctx *c, const struct status *old)
  * All allocations, and of many some. 0: all is well
  * First none: page tables that the area shares with its neighbours stay.
  */
-static int each_failure_of(struct ctx *c, struct call call, bool all)
+static int each_failure_of(struct ctx *c, const struct call *call, bool all)
 {
 	const char *bad = NULL;
 	int n;
@@ -875,8 +875,8 @@ static int each_failure_of(struct ctx *c, struct call call, bool all)
 	for (n = 0; n < MAX_NTH; n += n < 16 ? 1 : n / 3) {
 		struct status status = read_status();
 
-		bad = call.op == SEAL ? one_failure_in_child(c, &call, n) :
-					  one_failure(c, &call, n);
+		bad = call->op == SEAL ? one_failure_in_child(c, call, n) :
+					  one_failure(c, call, n);
 		if (!bad && was_lost(c))
 			bad = bad_is(c, "a leaf is lost");
 		if (munmap(c->area, AREA))
@@ -892,7 +892,7 @@ static int each_failure_of(struct ctx *c, struct call call, bool all)
 	if (!bad)
 		return 0;
 	ksft_print_msg("%s (%d) of %#llx-%#llx to %#llx, allocation %d%s: %s\n",
-		       names[call.op], call.arg, call.from, call.to, call.dest, n,
+		       names[call->op], call->arg, call->from, call->to, call->dest, n,
 		       all ? " and on" : "", bad);
 	/* Nothing left of it for the next one */
 	was_lost(c);
@@ -901,10 +901,10 @@ static int each_failure_of(struct ctx *c, struct call call, bool all)
 
 static int each_failure(struct ctx *c, struct call call)
 {
-	int bad = each_failure_of(c, call, false);
+	int bad = each_failure_of(c, &call, false);
 
 	/* The child of a fork inherits it, and its stack needs pages. */
-	return call.op == FORK ? bad : bad + each_failure_of(c, call, true);
+	return call.op == FORK ? bad : bad + each_failure_of(c, &call, true);
 }
 
 /* Which part of the mapping */

@@ -42,7 +42,7 @@ struct vfio {
 };
 
 /* By its own file and an iommufd. False: see errno */
-static inline bool open_cdev(struct vfio *fd)
+static inline bool open_cdev_of(const char *name, struct vfio *fd)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	struct dirent *entry;
@@ -51,7 +51,8 @@ static inline bool open_cdev(struct vfio *fd)
 
 	*fd = (struct vfio) { .device = -1, .group = -1 };
 	fd->container = open("/dev/iommu", O_RDWR);
-	dir = opendir(PCI_DEVICE "/vfio-dev");
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", name);
+	dir = opendir(path);
 	if (!dir || fd->container < 0)
 		return false;
 	while (fd->device < 0 && (entry = readdir(dir))) {
@@ -62,6 +63,11 @@ static inline bool open_cdev(struct vfio *fd)
 	closedir(dir);
 	bind.iommufd = fd->container;
 	return fd->device >= 0 && !ioctl(fd->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+}
+
+static inline bool open_cdev(struct vfio *fd)
+{
+	return open_cdev_of(PCI_NAME, fd);
 }
 
 /* An address space for what open_cdev() opened. 0 or an errno */
@@ -94,23 +100,29 @@ static inline int bar_dmabuf(struct vfio *fd, __u64 from, __u64 bytes)
 	return ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf);
 }
 
-/* By its group and a type1 container. False: see errno */
-static inline bool open_group(struct vfio *fd)
+/* By its group and a container of @type. False: see errno */
+static inline bool open_group_of(const char *name, int type, struct vfio *fd)
 {
-	char path[64], link[256] = {};
+	char path[96], link[256] = {};
 
-	*fd = (struct vfio) { .device = -1 };
-	if (readlink(PCI_DEVICE "/iommu_group", link, sizeof(link) - 1) < 0)
+	*fd = (struct vfio) { .device = -1, .container = -1, .group = -1 };
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", name);
+	if (readlink(path, link, sizeof(link) - 1) < 0)
 		return false;
 	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
 	fd->container = open("/dev/vfio/vfio", O_RDWR);
 	fd->group = open(path, O_RDWR);
 	if (fd->container < 0 || fd->group < 0 ||
 	    ioctl(fd->group, VFIO_GROUP_SET_CONTAINER, &fd->container) ||
-	    ioctl(fd->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+	    ioctl(fd->container, VFIO_SET_IOMMU, type))
 		return false;
-	fd->device = ioctl(fd->group, VFIO_GROUP_GET_DEVICE_FD, PCI_NAME);
+	fd->device = ioctl(fd->group, VFIO_GROUP_GET_DEVICE_FD, name);
 	return fd->device >= 0;
+}
+
+static inline bool open_group(struct vfio *fd)
+{
+	return open_group_of(PCI_NAME, VFIO_TYPE1v2_IOMMU, fd);
 }
 
 static inline void close_vfio(struct vfio *fd)

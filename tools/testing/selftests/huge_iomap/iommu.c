@@ -3,75 +3,15 @@
  * What an IOMMU maps for vfio: a PCI BAR by type1, RAM and a dma-buf of the BAR by
  * iommufd. Each IO page table entry is compared with what it should be.
  */
-#include "huge_iomap_vfio.h"
+#include "huge_iomap_iommu.h"
 
 #include "kselftest_harness.h"
 
-#define IO_PAGE_TABLE	"/sys/kernel/debug/iommu/intel/" PCI_NAME "/domain_translation_struct"
+#define IO_PAGE_TABLE	IO_PAGE_TABLES "/" PCI_NAME "/domain_translation_struct"
 
 #define AREA	(4 * SZ_1G)
 #define IOVA	(8 * SZ_1G)
 #define SZ_64K	(16 * SZ_4K)
-
-/* An entry that maps */
-struct entry {
-	__u64 iova, pa, bytes;
-};
-
-struct io_table {
-	struct entry *entry;
-	long nr, max;
-};
-
-/* All that is mapped for the device; false if that cannot be read */
-static bool read_io_table(struct io_table *t)
-{
-	static const __u64 sizes[] = { SZ_1G, SZ_2M, SZ_4K };
-	FILE *f = fopen(IO_PAGE_TABLE, "r");
-	char *line = NULL;
-	size_t len = 0;
-
-	t->nr = 0;
-	if (!f)
-		return false;
-	while (getline(&line, &len, f) > 0) {
-		unsigned long long pfn, v[5];
-		/* Those of five and four levels, and of one to three */
-		int n = sscanf(line, "0x%llx | %llx %llx %llx %llx %llx", &pfn, &v[0],
-			       &v[1], &v[2], &v[3], &v[4]);
-
-		if (n < 4)
-			continue;
-		if (t->nr == t->max) {
-			t->max = t->max * 2 + 1024;
-			t->entry = realloc(t->entry, t->max * sizeof(*t->entry));
-			if (!t->entry)
-				exit(1);
-		}
-		t->entry[t->nr++] = (struct entry) {
-			.iova = pfn * SZ_4K, .bytes = sizes[n - 4],
-			.pa = v[n - 2] & 0xffffffffff000ull & ~(sizes[n - 4] - 1),
-		};
-	}
-	free(line);
-	fclose(f);
-	return true;
-}
-
-/* What of [iova, iova + bytes) is mapped to @pa and on, in bytes by leaf size */
-static void mapped_to(const struct io_table *t, __u64 iova, __u64 bytes, __u64 pa,
-		      __u64 leaves[THI_NR_LEAF])
-{
-	memset(leaves, 0, THI_NR_LEAF * sizeof(*leaves));
-	for (long i = 0; i < t->nr; i++) {
-		const struct entry *e = &t->entry[i];
-		int size = e->bytes == SZ_1G ? THI_1G : e->bytes == SZ_2M ? THI_2M : THI_4K;
-
-		if (e->iova >= iova && e->bytes <= bytes &&
-		    e->iova - iova <= bytes - e->bytes && e->pa == pa + e->iova - iova)
-			leaves[size] += e->bytes;
-	}
-}
 
 /* All of it, with the largest entries that fit: the BAR and the IOVA are congruent */
 static bool is_mapped(const struct io_table *t, __u64 iova, __u64 bytes, __u64 pa)
@@ -89,35 +29,6 @@ static bool is_mapped(const struct io_table *t, __u64 iova, __u64 bytes, __u64 p
 		good = false;
 	}
 	return good;
-}
-
-/* The entries are in the order of their IOVA. ~0: nothing is mapped there */
-static __u64 translate(const struct io_table *t, __u64 iova)
-{
-	long low = 0, high = t->nr;
-
-	while (low < high) {
-		const long mid = (low + high) / 2;
-		const struct entry *e = &t->entry[mid];
-
-		if (iova < e->iova)
-			high = mid;
-		else if (iova - e->iova >= e->bytes)
-			low = mid + 1;
-		else
-			return e->pa + iova - e->iova;
-	}
-	return ~0ull;
-}
-
-/* What all entries together map, in bytes */
-static __u64 io_mapped(const struct io_table *t)
-{
-	__u64 bytes = 0;
-
-	for (long i = 0; i < t->nr; i++)
-		bytes += t->entry[i].bytes;
-	return bytes;
 }
 
 FIXTURE(type1) {
@@ -154,27 +65,6 @@ FIXTURE_TEARDOWN(type1)
 	bind_to("\n");
 }
 
-static int type1_map(struct vfio *fd, char *va, __u64 iova, __u64 bytes, __u32 flags)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map), .vaddr = (unsigned long)va, .iova = iova,
-		.size = bytes, .flags = flags,
-	};
-
-	return ioctl(fd->container, VFIO_IOMMU_MAP_DMA, &map) ? errno : 0;
-}
-
-/* How many bytes were unmapped */
-static __u64 type1_unmap(struct vfio *fd, __u64 iova, __u64 bytes)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap), .iova = iova, .size = bytes,
-	};
-
-	return ioctl(fd->container, VFIO_IOMMU_UNMAP_DMA, &unmap) ? 0 : unmap.size;
-}
-
-#define RW	(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
 #define EXPECT_NOTHING_MAPPED() do {					\
 	ASSERT_TRUE(read_io_table(&self->table));			\
 	EXPECT_EQ(0, io_mapped(&self->table));				\
@@ -373,29 +263,6 @@ FIXTURE_TEARDOWN(iommufd)
 	bind_to("\n");
 }
 
-static int ioas_unmap(struct vfio *fd, __u32 ioas, __u64 iova, __u64 bytes)
-{
-	struct iommu_ioas_unmap unmap = {
-		.size = sizeof(unmap), .ioas_id = ioas, .iova = iova, .length = bytes,
-	};
-
-	if (ioctl(fd->container, IOMMU_IOAS_UNMAP, &unmap))
-		return errno;
-	return unmap.length == bytes ? 0 : ERANGE;
-}
-
-static int ioas_map_ram(struct vfio *fd, __u32 ioas, char *va, __u64 iova, __u64 bytes)
-{
-	struct iommu_ioas_map map = {
-		.size = sizeof(map), .ioas_id = ioas, .user_va = (unsigned long)va,
-		.iova = iova, .length = bytes,
-		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE |
-			 IOMMU_IOAS_MAP_FIXED_IOVA,
-	};
-
-	return ioctl(fd->container, IOMMU_IOAS_MAP, &map) ? errno : 0;
-}
-
 /* RAM of small and of huge pages: all that was pinned is unpinned. */
 TEST_F_TIMEOUT(iommufd, ram, MINUTES(2))
 {
@@ -458,22 +325,6 @@ TEST_F_TIMEOUT(iommufd, cost, MINUTES(2))
 	ns = ns_since(&begin);
 	TH_LOG("%ld instructions for %llu huge pages", ns, bytes / SZ_2M);
 	EXPECT_LT(ns, 1000 * (bytes / SZ_2M));
-}
-
-/* Maps where iommufd likes. 0 or an errno */
-static int ioas_map_file(struct vfio *fd, __u32 ioas, int file, __u64 start, __u64 bytes,
-			 __u64 *iova)
-{
-	struct iommu_ioas_map_file map = {
-		.size = sizeof(map), .ioas_id = ioas, .fd = file, .start = start,
-		.length = bytes,
-		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
-	};
-
-	if (ioctl(fd->container, IOMMU_IOAS_MAP_FILE, &map))
-		return errno;
-	*iova = map.iova;
-	return 0;
 }
 
 /* Parts of dma-bufs that begin anywhere in the BAR have the largest entries that fit. */

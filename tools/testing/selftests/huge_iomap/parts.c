@@ -403,26 +403,25 @@ TEST_F_TIMEOUT(ram, no_memory, MINUTES(5))
  * The same in the direct map, over the end of a block of 2 MiB: the first one can be
  * split, the second one cannot. By address and as an array, which says -EINVAL.
  */
-static void no_memory_direct(struct __test_metadata *_metadata,
-			     FIXTURE_DATA(ram) *self, int direct)
+TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
 {
 	static const unsigned long cmds[] = { THV_SET_UC, THV_SET_WC };
 	__u32 handle = self->handle;
-	__u64 *pfn = self->pfn, others[VMAP_PAGES];
-	int failed = 0;
 
-	/* That of the test before is in pages of 4 KiB, in the direct map too. */
-	if (direct == 2) {
-		ASSERT_TRUE(vmap_ram(self->vmap, &handle, others));
-		pfn = others;
-	}
-	for (int c = 0; c < 2; c++) {
+	if (self->nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	for (int i = 0; i < 4; i++) {
 		struct test_huge_vmap_part part = {
-			.handle = handle, .direct = direct, .first = 1024 * c + 510,
-			.nr = 4,
+			.direct = 1 + i / 2, .first = 1024 * (i % 2) + 510, .nr = 4,
 		};
-		int err, left = 0;
+		int err, failed = 0, left = 0;
 
+		/* What was changed once is in pages of 4 KiB. */
+		if (i == 2)
+			ASSERT_TRUE(vmap_ram(self->vmap, &handle, self->pfn));
+		part.handle = handle;
 		for (int n = 1; n < 100 && !left; n++) {
 			__u8 types[4][2];
 			struct test_huge_vmap_pfns req = {
@@ -431,44 +430,26 @@ static void no_memory_direct(struct __test_metadata *_metadata,
 			};
 
 			ASSERT_TRUE(set_fail_nth(self->nth, n));
-			err = ioctl(self->vmap, cmds[c], &part) ? -errno : 0;
+			err = ioctl(self->vmap, cmds[i % 2], &part) ? -errno : 0;
 			left = get_fail_nth(self->nth);
 			ASSERT_TRUE(set_fail_nth(self->nth, 0));
-			EXPECT_TRUE(!err || err == (direct == 2 ? -EINVAL : -ENOMEM));
+			EXPECT_TRUE(!err || err == (part.direct == 2 ? -EINVAL : -ENOMEM));
 			failed += !!err;
 			ASSERT_EQ(0, ioctl(self->vmap, THV_TYPES, &req));
-			for (int i = 0; i < part.nr; i++) {
-				const int type = err ? THI_WB : c ? THI_WC : THI_UC_MINUS;
+			for (int j = 0; j < part.nr; j++) {
+				const int type = err ? THI_WB : i % 2 ? THI_WC : THI_UC_MINUS;
 
-				EXPECT_EQ(type, types[i][1]) {
-					TH_LOG("allocation %d fails: %d: page %d", n, err, i);
+				EXPECT_EQ(type, types[j][1]) {
+					TH_LOG("allocation %d fails: %d: page %d", n, err, j);
 				}
-				EXPECT_EQ(types[i][1], tracked(self->fd, self->mem,
-							       pfn[part.first + i]));
+				EXPECT_EQ(types[j][1], tracked(self->fd, self->mem,
+							       self->pfn[part.first + j]));
 			}
 		}
 		EXPECT_GT(left, 0);
+		EXPECT_GT(failed, 0) TH_LOG("%d", i);
 		ASSERT_EQ(0, ioctl(self->vmap, THV_SET_WB, &part));
 	}
-	EXPECT_GT(failed, 0);
-}
-
-TEST_F_TIMEOUT(ram, no_memory_direct, MINUTES(2))
-{
-	if (self->nth < 0 || !can_fail_nth())
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
-	if (!self->pat)
-		SKIP(return, "no PAT: types are not tracked");
-	no_memory_direct(_metadata, self, 1);
-}
-
-TEST_F_TIMEOUT(ram, no_memory_array, MINUTES(2))
-{
-	if (self->nth < 0 || !can_fail_nth())
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
-	if (!self->pat)
-		SKIP(return, "no PAT: types are not tracked");
-	no_memory_direct(_metadata, self, 2);
 }
 
 /* One page of the part has another type: those before it do not get any. */
@@ -495,6 +476,26 @@ TEST_F_TIMEOUT(ram, busy, MINUTES(2))
 	EXPECT_EQ(0, set_ram(self->vmap, self->handle, THV_SET_WC, FIRST, NR));
 	EXPECT_EQ(VMAP_PAGES, count(self->fd, self->vmap, self->mem, self->handle,
 				    self->pfn, THI_WC));
+}
+
+/* A page in between is not mapped any more: nothing gets a type. */
+TEST_F_TIMEOUT(ram, hole, MINUTES(2))
+{
+	struct test_huge_vmap_part hole = { .first = FIRST + 700, .nr = 1 };
+
+	/* Not the one that the teardown sets to WB */
+	ASSERT_TRUE(vmap_ram(self->vmap, &hole.handle, self->pfn));
+	ASSERT_EQ(0, ioctl(self->vmap, THV_VUNMAP, &hole));
+	EXPECT_EQ(-EINVAL, set_ram(self->vmap, hole.handle, THV_SET_WC, FIRST, NR));
+	EXPECT_EQ(-EINVAL, set_ram(self->vmap, hole.handle, THV_SET_WB, FIRST, NR));
+	if (!self->pat)
+		SKIP(return, "no PAT: types are not tracked");
+	for (int i = 0; i < VMAP_PAGES; i++) {
+		if (is_sample(i))
+			EXPECT_EQ(THI_WB, tracked(self->fd, self->mem, self->pfn[i]));
+	}
+	EXPECT_EQ(0, set_ram(self->vmap, hole.handle, THV_SET_WC, FIRST, 700));
+	EXPECT_EQ(0, set_ram(self->vmap, hole.handle, THV_SET_WB, FIRST, 700));
 }
 
 /* The way back fails: for that, a leaf has to be UC as a whole first. */
