@@ -213,6 +213,105 @@ TEST_F(type1, ram_of_mem)
 	close(mem);
 }
 
+/* Pages that are pinned in the whole system, accounted for or not */
+static long pins_held(void)
+{
+	char *line = NULL;
+	size_t len = 0;
+	long n, held = 0;
+	FILE *f;
+
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	f = fopen("/proc/vmstat", "r");
+	while (f && getline(&line, &len, f) > 0) {
+		if (sscanf(line, "nr_foll_pin_acquired %ld", &n) == 1)
+			held += n;
+		if (sscanf(line, "nr_foll_pin_released %ld", &n) == 1)
+			held -= n;
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return held;
+}
+
+/* All allocations, and of many some */
+static int next_nth(int n)
+{
+	return n + (n < 40 ? 1 : n / 3);
+}
+
+/*
+ * Pages of the BAR by PTEs, of RAM, small and huge, and of the BAR again: each
+ * allocation fails in turn, when they are mapped and when they are unmapped.
+ */
+TEST_F_TIMEOUT(type1, no_memory, MINUTES(4))
+{
+	const long locked = status_kib("/proc/self/status", "VmLck"), pins = pins_held();
+	const __u64 bytes = 6 * SZ_2M, ram = 4 * SZ_2M;
+	int failed = 0, left = 0, nth = open("/proc/self/fail-nth", O_RDWR);
+	char *va = self->area + SZ_2M;
+	__u64 iova = IOVA;
+
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	/* Not congruent */
+	ASSERT_EQ(va, map_at(self->fd.device, self->offset, va, SZ_4K, bytes));
+	ASSERT_NE(MAP_FAILED, mmap(va + SZ_2M, ram, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, madvise(va + SZ_2M, SZ_2M, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, madvise(va + 2 * SZ_2M, ram - SZ_2M, MADV_HUGEPAGE));
+	memset(va + SZ_2M, 1, ram);
+	/* Each time where there are no IO page tables yet: they stay. */
+	for (int n = 1; !left && n < 4000; n = next_nth(n), iova += SZ_1G) {
+		int err;
+
+		ASSERT_TRUE(set_fail_nth(nth, n));
+		err = type1_map(&self->fd, va, iova, bytes, RW);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		if (err) {
+			failed++;
+			EXPECT_EQ(ENOMEM, err) TH_LOG("allocation %d", n);
+			EXPECT_NOTHING_MAPPED();
+			EXPECT_EQ(pins, pins_held());
+			ASSERT_EQ(0, type1_map(&self->fd, va, iova, bytes, RW));
+		}
+		EXPECT_EQ(locked + ram / 1024, status_kib("/proc/self/status", "VmLck"));
+		ASSERT_TRUE(read_io_table(&self->table));
+		EXPECT_EQ(bytes, io_mapped(&self->table)) TH_LOG("allocation %d", n);
+		EXPECT_EQ(self->bar + SZ_4K, translate(&self->table, iova));
+		EXPECT_EQ(self->bar + bytes, translate(&self->table, iova + bytes - SZ_4K));
+		EXPECT_EQ(bytes, type1_unmap(&self->fd, iova, bytes));
+		EXPECT_NOTHING_MAPPED();
+		EXPECT_EQ(pins, pins_held());
+	}
+	EXPECT_GT(left, 0);
+	EXPECT_GT(failed, 0);
+
+	left = 0;
+	for (int n = 1; !left && n < 4000; n = next_nth(n)) {
+		__u64 unmapped;
+
+		ASSERT_EQ(0, type1_map(&self->fd, va, iova, bytes, RW));
+		ASSERT_TRUE(set_fail_nth(nth, n));
+		unmapped = type1_unmap(&self->fd, iova, bytes);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		if (unmapped != bytes) {
+			EXPECT_EQ(0, unmapped);
+			ASSERT_TRUE(read_io_table(&self->table));
+			EXPECT_EQ(bytes, io_mapped(&self->table)) TH_LOG("allocation %d", n);
+			EXPECT_EQ(bytes, type1_unmap(&self->fd, iova, bytes));
+		}
+		EXPECT_NOTHING_MAPPED();
+		EXPECT_EQ(pins, pins_held());
+	}
+	EXPECT_GT(left, 0);
+	ASSERT_EQ(0, munmap(va, bytes));
+	close(nth);
+}
+
 /* The instructions that it takes are those of runs, not of pages. */
 TEST_F_TIMEOUT(type1, cost, MINUTES(2))
 {
@@ -304,6 +403,88 @@ TEST_F_TIMEOUT(iommufd, ram, MINUTES(2))
 		ASSERT_TRUE(read_io_table(&self->table));
 		EXPECT_EQ(0, io_mapped(&self->table));
 	}
+}
+
+#define EXPECT_NOTHING_PINNED() do {					\
+	ASSERT_TRUE(read_io_table(&self->table));			\
+	EXPECT_EQ(0, io_mapped(&self->table));				\
+	EXPECT_EQ(pinned, status_kib("/proc/self/status", "VmPin"));	\
+	EXPECT_EQ(pins, pins_held());					\
+} while (0)
+
+/* RAM or a dma-buf of the BAR: each allocation fails in turn, to map and to unmap. */
+TEST_F_TIMEOUT(iommufd, no_memory, MINUTES(4))
+{
+	const long pinned = status_kib("/proc/self/status", "VmPin"), pins = pins_held();
+	const __u64 bytes = 4 * SZ_2M, skip = 3 * SZ_4K;
+	int file, nth = open("/proc/self/fail-nth", O_RDWR);
+	char *va = reserve(bytes);
+	__u64 fresh = IOVA;
+
+	if (nth < 0 || !can_fail_nth())
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC or CONFIG_FAILSLAB");
+	ASSERT_NE(NULL, va);
+	ASSERT_EQ(0, madvise(va, bytes / 2, MADV_HUGEPAGE));
+	ASSERT_EQ(0, madvise(va + bytes / 2, bytes / 2, MADV_NOHUGEPAGE));
+	memset(va, 1, bytes);
+	file = bar_dmabuf(&self->fd, SZ_4K, bytes);
+	for (int what = 0; what < 4; what++) {
+		const bool ram = what < 2, unmap = what % 2;
+		const __u64 size = ram ? bytes - skip : bytes;
+		int failed = 0, left = 0;
+
+		/* Without CONFIG_VFIO_PCI_DMABUF */
+		if (!ram && file < 0)
+			break;
+		for (int n = 1; !left && n < 4000; n = next_nth(n)) {
+			/* Where there are no IO page tables yet: they stay. */
+			__u64 iova = (fresh += SZ_1G) + skip;
+			int err;
+
+			for (int try = 0; try < 2; try++) {
+				if (!unmap && !try)
+					ASSERT_TRUE(set_fail_nth(nth, n));
+				err = ram ? ioas_map_ram(&self->fd, self->ioas, va + skip,
+							 iova, size) :
+					    ioas_map_file(&self->fd, self->ioas, file, 0,
+							  size, &iova);
+				if (!unmap && !try) {
+					left = get_fail_nth(nth);
+					ASSERT_TRUE(set_fail_nth(nth, 0));
+				}
+				if (!err)
+					break;
+				failed++;
+				EXPECT_EQ(ENOMEM, err) TH_LOG("%d, allocation %d", what, n);
+				EXPECT_NOTHING_PINNED();
+			}
+			ASSERT_EQ(0, err);
+			ASSERT_TRUE(read_io_table(&self->table));
+			EXPECT_EQ(size, io_mapped(&self->table));
+			EXPECT_EQ(pinned + (ram ? size / 1024 : 0),
+				  status_kib("/proc/self/status", "VmPin"));
+
+			if (unmap)
+				ASSERT_TRUE(set_fail_nth(nth, n));
+			err = ioas_unmap(&self->fd, self->ioas, iova, size);
+			if (unmap) {
+				left = get_fail_nth(nth);
+				ASSERT_TRUE(set_fail_nth(nth, 0));
+			}
+			if (err) {
+				EXPECT_TRUE(unmap && err == ENOMEM) TH_LOG("%d", err);
+				ASSERT_TRUE(read_io_table(&self->table));
+				EXPECT_EQ(size, io_mapped(&self->table));
+				ASSERT_EQ(0, ioas_unmap(&self->fd, self->ioas, iova, size));
+			}
+			EXPECT_NOTHING_PINNED();
+		}
+		EXPECT_GT(left, 0) TH_LOG("%d", what);
+		if (!unmap)
+			EXPECT_GT(failed, 0) TH_LOG("%d", what);
+	}
+	close(file);
+	close(nth);
 }
 
 /* What is unpinned in huge pages costs by them. */
