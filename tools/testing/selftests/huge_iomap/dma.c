@@ -267,26 +267,30 @@ static __u64 place(const struct area *a, int i)
 }
 
 /* DMA in both directions at an IOVA that @va is mapped at */
-#define EXPECT_REACHES(iova_, va_) do {					\
+#define EXPECT_REACHES(iova, va) do {					\
 	const __u32 to_ = fresh(), from_ = fresh();			\
+	const __u64 iova_ = iova;					\
+	char *va_ = va;							\
 	ASSERT_TRUE(push(&self->edu, iova_, to_));			\
-	EXPECT_EQ(WORDS, same_words(va_, to_)) TH_LOG("%#llx", (__u64)(iova_)); \
+	EXPECT_EQ(WORDS, same_words(va_, to_)) TH_LOG("%#llx", iova_);	\
 	set_words(va_, from_);						\
 	ASSERT_TRUE(pull(&self->edu, iova_));				\
 	EXPECT_EQ(WORDS, same_words(self->edu.bounce, from_))		\
-		TH_LOG("%#llx", (__u64)(iova_));			\
+		TH_LOG("%#llx", iova_);					\
 } while (0)
 
 /* No longer: it neither writes nor reads what it would reach by the old translation. */
-#define EXPECT_BLOCKED(iova_, va_) do {					\
+#define EXPECT_BLOCKED(iova, va) do {					\
 	const __u32 old_ = fresh();					\
+	const __u64 iova_ = iova;					\
+	char *va_ = va;							\
 	set_words(va_, old_);						\
 	ASSERT_TRUE(push(&self->edu, iova_, fresh()));			\
-	EXPECT_EQ(WORDS, same_words(va_, old_)) TH_LOG("%#llx", (__u64)(iova_)); \
+	EXPECT_EQ(WORDS, same_words(va_, old_)) TH_LOG("%#llx", iova_);	\
 	set_words(va_, old_);						\
 	ASSERT_TRUE(pull(&self->edu, iova_));				\
 	EXPECT_EQ(0, same_words(self->edu.bounce, old_))		\
-		TH_LOG("%#llx", (__u64)(iova_));			\
+		TH_LOG("%#llx", iova_);					\
 } while (0)
 
 /* If QEMU is not told otherwise, the device ignores all but 28 bits of an address. */
@@ -413,9 +417,10 @@ FIXTURE_TEARDOWN(dma)
 	close_edu(&self->edu);
 }
 
-#define EXPECT_AREA(what, a) do {					\
+#define EXPECT_AREA(what, of) do {					\
+	const struct area *a_ = of;					\
 	for (int i_ = 0; i_ < NR_PLACES; i_++)				\
-		what((a)->iova + place(a, i_), (a)->va + place(a, i_));	\
+		what(a_->iova + place(a_, i_), a_->va + place(a_, i_));	\
 } while (0)
 
 #define EXPECT_NEIGHBOURS() do {					\
@@ -626,15 +631,17 @@ static int mark(struct edu *e, __u64 iova)
 	return map_bytes(e, e->bounce, iova, SZ_4K) ?: unmap_bytes(e, iova, SZ_4K, &done);
 }
 
-#define UNMAP_MARKED(edu, nr, iova_, bytes_) do {			\
+#define UNMAP_MARKED(e, nr, iova, bytes) do {				\
 	const __u64 mark_ = IOVA_MARK + 2 * (nr) * SZ_4K;		\
+	const __u64 iova_ = iova, bytes_ = bytes;			\
+	struct edu *edu_ = e;						\
 	__u64 done_;							\
-	ASSERT_EQ(0, mark(edu, mark_));					\
-	ASSERT_EQ(0, unmap_bytes(edu, iova_, bytes_, &done_));		\
+	ASSERT_EQ(0, mark(edu_, mark_));				\
+	ASSERT_EQ(0, unmap_bytes(edu_, iova_, bytes_, &done_));		\
 	EXPECT_EQ(bytes_, done_);					\
-	ASSERT_EQ(0, mark(edu, mark_ + SZ_4K));				\
+	ASSERT_EQ(0, mark(edu_, mark_ + SZ_4K));			\
 	TH_LOG("width of unmap: mark %#llx iova %#llx bytes %#llx",	\
-	       mark_, (__u64)(iova_), (__u64)(bytes_));			\
+	       mark_, iova_, bytes_);					\
 } while (0)
 
 TEST_F_TIMEOUT(dma, width, MINUTES(1))
