@@ -758,6 +758,7 @@ TEST_F_TIMEOUT(iopmem, populate, MINUTES(2))
 	ASSERT_EQ(area, p);
 	EXPECT_EQ(0, madvise(p, SZ_2M, MADV_POPULATE_WRITE));
 	EXPECT_EQ(0, mlock(p, SZ_2M));
+	EXPECT_EQ(0, msync(p, SZ_2M, MS_SYNC)) TH_LOG("%s", strerror(errno));
 	munmap(p, SZ_2M);
 }
 
