@@ -411,7 +411,7 @@ static void tell_plan(void)
 	else
 		printf("- not map it for DMA: %s\n", vfio.why);
 	if (opt.test)
-		printf("- run vfio_leaf_test, which binds it to vfio-pci and gives it back%s\n",
+		printf("- run vfio_leaf_test, which binds it to vfio-pci, resets it and gives it back%s\n",
 		       !strcmp(m.vendor, "0x1af4") && !strcmp(m.device, "0x1110") ?
 		       ", and writes\n  to the BAR of an ivshmem like this" : "");
 	fflush(stdout);
@@ -1068,6 +1068,7 @@ static void measure(void)
 
 	/* Ctrl-C ends this process; the parent puts back what has to be. */
 	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -1138,7 +1139,8 @@ static void run_test(void)
 	}
 	fflush(stdout);
 	setenv("VFIO_SELFTESTS_BDF", opt.bdf, 1);
-	setenv("VFIO_LEAF_WRITE", opt.write ? "1" : "0", 1);
+	/* It does not put back what it writes, so it only reads. */
+	setenv("VFIO_LEAF_WRITE", "0", 1);
 	snprintf(command, sizeof(command), "'%s' 2>&1", opt.test);
 	f = popen(command, "r");
 	if (!f)
@@ -1245,6 +1247,7 @@ int main(int argc, char **argv)
 	is_awake();
 
 	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGTERM, end_child);
 	child = fork();
@@ -1268,6 +1271,7 @@ int main(int argc, char **argv)
 	close(vfio.group);
 	close(vfio.container);
 	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	if (WIFSIGNALED(status))
