@@ -145,4 +145,9 @@ series_id() {
 }
 stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
 
+# What the kernel's make prints, as a line for each 250 objects
+progress() {
+	awk '/^ *(CC|AS|LD|AR) / && ++n % 250 == 0 { printf "    %d objects\n", n; fflush() }'
+}
+
 mkdir -p "$BUILD"
