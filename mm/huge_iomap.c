@@ -8,7 +8,6 @@
 
 #include <linux/array_size.h>
 #include <linux/cache.h>
-#include <linux/export.h>
 #include <linux/huge_iomap.h>
 #include <linux/init.h>
 #include <linux/kobject.h>
@@ -63,7 +62,6 @@ unsigned int huge_iomap_max_shift(pgprot_t prot)
 				    arch_vmap_pmd_supported(prot),
 				    arch_vmap_pud_supported(prot));
 }
-EXPORT_SYMBOL_GPL(huge_iomap_max_shift);
 
 /**
  * huge_iomap_cpu_shift - the largest leaf that device memory can ever get

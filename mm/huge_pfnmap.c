@@ -27,6 +27,7 @@
 #include <linux/printk.h>
 #include <linux/sched/mm.h>
 
+#include "huge_iomap_trace.h"
 #include "huge_pfnmap.h"
 #include "internal.h"
 
@@ -107,8 +108,14 @@ static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
 	pud_t leaf;
 
 	table = alloc_table(mm, gfp, pagetable_pmd_ctor);
-	if (!table)
+	if (!table) {
+		leaf = pudp_get(pudp);
+		if (is_pfn_pud(vma, leaf))
+			trace_huge_iomap_split(vma->vm_file, addr & PUD_MASK,
+					       pud_pfn(leaf), PUD_SHIFT, PUD_SHIFT,
+					       HUGE_IOMAP_MEMORY);
 		return -ENOMEM;
+	}
 
 	addr &= PUD_MASK;
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, addr,
@@ -123,6 +130,8 @@ static int split_pud(struct vm_area_struct *vma, pud_t *pudp,
 		smp_wmb(); /* See comment in pmd_install() */
 		pud_populate(mm, pudp, ptdesc_address(table));
 		table = NULL;
+		trace_huge_iomap_split(vma->vm_file, addr, pud_pfn(leaf), PUD_SHIFT,
+				       PMD_SHIFT, HUGE_IOMAP_LARGEST);
 	}
 	spin_unlock(ptl);
 	mmu_notifier_invalidate_range_end(&range);
@@ -143,8 +152,14 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 	pmd_t leaf;
 
 	ptdesc = alloc_table(mm, gfp, pagetable_pte_ctor);
-	if (!ptdesc)
+	if (!ptdesc) {
+		leaf = pmdp_get_lockless(pmdp);
+		if (is_pfn_pmd(vma, leaf))
+			trace_huge_iomap_split(vma->vm_file, addr & PMD_MASK,
+					       pmd_pfn(leaf), PMD_SHIFT, PMD_SHIFT,
+					       HUGE_IOMAP_MEMORY);
 		return -ENOMEM;
+	}
 	table = ptdesc_page(ptdesc);
 
 	addr &= PMD_MASK;
@@ -160,6 +175,8 @@ static int split_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 		smp_wmb(); /* See comment in pmd_install() */
 		pmd_populate(mm, pmdp, table);
 		table = NULL;
+		trace_huge_iomap_split(vma->vm_file, addr, pmd_pfn(leaf), PMD_SHIFT,
+				       PAGE_SHIFT, HUGE_IOMAP_LARGEST);
 	}
 	spin_unlock(ptl);
 	mmu_notifier_invalidate_range_end(&range);

@@ -16,18 +16,24 @@ static __always_inline bool vma_is_huge_pfnmap(const struct vm_area_struct *vma)
 }
 
 /*
- * The largest leaf of device memory that a VMA may have now. What can be copied is
+ * What keeps a VMA from leaves of device memory of this size now? What can be copied is
  * copied page by page, and a driver that wants to hear of writes hears of pages.
  * madvise(MADV_NOHUGEPAGE) is the way out for one mapping. Anonymous VMAs, those
  * without vm_ops, have huge leaves of another kind.
  */
-static inline unsigned int huge_pfnmap_max_shift(const struct vm_area_struct *vma)
+static inline enum huge_iomap_why
+huge_pfnmap_vma_why(const struct vm_area_struct *vma, unsigned int shift)
 {
-	if (vma_is_cow_mapping(vma) || (vma->vm_flags & VM_NOHUGEPAGE) ||
-	    vma_is_anonymous(vma) || vma->vm_ops->pfn_mkwrite)
-		return PAGE_SHIFT;
 	/* Without the option there is no limit, as with vm_ops->huge_fault(). */
-	return IS_ENABLED(CONFIG_HUGE_IOMAP) ? huge_iomap_limit_shift() : PUD_SHIFT;
+	if (IS_ENABLED(CONFIG_HUGE_IOMAP) && huge_iomap_limit_shift() < shift)
+		return HUGE_IOMAP_LIMIT;
+	if (vma->vm_flags & VM_NOHUGEPAGE)
+		return HUGE_IOMAP_MADVISE;
+	if (vma_is_cow_mapping(vma))
+		return HUGE_IOMAP_PRIVATE;
+	if (vma_is_anonymous(vma))
+		return HUGE_IOMAP_CALLER;
+	return vma->vm_ops->pfn_mkwrite ? HUGE_IOMAP_MKWRITE : HUGE_IOMAP_LARGEST;
 }
 
 /* mm/huge_pfnmap.c, with CONFIG_HUGE_PFNMAP */

@@ -20,6 +20,7 @@
 #include <linux/pfnmap.h>
 #include <linux/pgtable.h>
 
+#include "huge_iomap_trace.h"
 #include "huge_pfnmap.h"
 #include "internal.h"
 
@@ -38,26 +39,54 @@ static unsigned long window_pfn(const struct window *w, unsigned long addr)
 }
 
 /*
- * Does a leaf of this size around the address lie in the window? And in the VMA: drivers
- * have given remap_pfn_range() more than that, and PTEs past it are harm enough.
+ * What keeps a leaf of this size from being around the address? It has to lie in the
+ * window, and in the VMA: drivers have given remap_pfn_range() more than that, and PTEs
+ * past it are harm enough. @table: a page table is in its place.
  */
-static bool leaf_fits(struct vm_area_struct *vma, const struct window *w,
-		      pgprot_t prot, unsigned int shift)
+static __always_inline enum huge_iomap_why
+leaf_why(struct vm_area_struct *vma, const struct window *w, pgprot_t *prot,
+	 unsigned int shift, bool table)
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
+	const unsigned long last = addr + (1UL << shift) - 1;
 	unsigned long pfn = window_pfn(w, addr);
+	enum huge_iomap_why why;
 
-	if (addr < max(w->start, vma->vm_start) || w->end > vma->vm_end ||
-	    huge_iomap_leaf_shift(addr, PFN_PHYS(pfn), w->end - addr,
-				  huge_pfnmap_max_shift(vma)) < shift)
-		return false;
+	if (addr < vma->vm_start || last >= vma->vm_end || w->end > vma->vm_end)
+		return HUGE_IOMAP_VMA;
+	if (addr < w->start || last >= w->end)
+		return HUGE_IOMAP_EXTENT;
+	if (shift == PUD_SHIFT ? !has_transparent_pud_hugepage() :
+				 !has_transparent_hugepage())
+		return HUGE_IOMAP_CPU;
+	why = huge_pfnmap_vma_why(vma, shift);
+	if (!why)
+		why = huge_iomap_leaf_why(addr, PFN_PHYS(pfn), w->end - addr, shift);
+	if (why)
+		return why;
+	if (table)
+		return HUGE_IOMAP_TABLE;
 	/* Where one is refused for PROT_NONE, the PTE level says so. */
-	if (!arch_has_pfn_modify_check() || vma_is_accessible(vma))
-		return true;
-	for (unsigned long nr = 1UL << (shift - PAGE_SHIFT); nr; nr--, pfn++)
-		if (!pfn_modify_allowed(pfn, prot))
-			return false;
-	return true;
+	if (arch_has_pfn_modify_check() && !vma_is_accessible(vma)) {
+		unsigned long nr = 1UL << (shift - PAGE_SHIFT);
+
+		for (unsigned long i = 0; i < nr; i++)
+			if (!pfn_modify_allowed(pfn + i, *prot))
+				return HUGE_IOMAP_PROT;
+	}
+	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, 1UL << shift, prot))
+		return HUGE_IOMAP_PAT;
+	return HUGE_IOMAP_LARGEST;
+}
+
+static vm_fault_t refuse(struct vm_area_struct *vma, const struct window *w,
+			 unsigned int shift, enum huge_iomap_why why)
+{
+	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
+
+	trace_huge_iomap_refuse(vma->vm_file, addr, window_pfn(w, addr), shift,
+				huge_iomap_smaller(shift), why);
+	return VM_FAULT_FALLBACK;
 }
 
 /*
@@ -69,18 +98,20 @@ static vm_fault_t install_pud(struct vm_area_struct *vma, pud_t *pudp,
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, PUD_SIZE);
 	pud_t pud = pudp_get(pudp);
-	unsigned long pfn;
+	enum huge_iomap_why why;
+	vm_fault_t ret;
 
 	if (!pud_none(pud) && (pud_leaf(pud) || !pud_present(pud)))
 		return VM_FAULT_NOPAGE;
-	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ||
-	    !has_transparent_pud_hugepage() ||
-	    !pud_none(pud) || !leaf_fits(vma, w, prot, PUD_SHIFT))
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP))
 		return VM_FAULT_FALLBACK;
-	pfn = window_pfn(w, addr);
-	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, PUD_SIZE, &prot))
-		return VM_FAULT_FALLBACK;
-	return insert_pfn_pud(vma, addr, pudp, pfn, prot, write);
+	why = leaf_why(vma, w, &prot, PUD_SHIFT, !pud_none(pud));
+	if (why)
+		return refuse(vma, w, PUD_SHIFT, why);
+	ret = insert_pfn_pud(vma, addr, pudp, window_pfn(w, addr), prot, write);
+	if (ret & VM_FAULT_FALLBACK)
+		return refuse(vma, w, PUD_SHIFT, HUGE_IOMAP_MTRR);
+	return ret;
 }
 
 static vm_fault_t install_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
@@ -88,19 +119,21 @@ static vm_fault_t install_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 {
 	const unsigned long addr = ALIGN_DOWN(w->addr, PMD_SIZE);
 	pmd_t pmd = pmdp_get_lockless(pmdp);
-	unsigned long pfn;
+	enum huge_iomap_why why;
+	vm_fault_t ret;
 
 	/* As in install_pud() */
 	if (!pmd_none(pmd) && (pmd_leaf(pmd) || !pmd_present(pmd)))
 		return VM_FAULT_NOPAGE;
-	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) ||
-	    !has_transparent_hugepage() ||
-	    !pmd_none(pmd) || !leaf_fits(vma, w, prot, PMD_SHIFT))
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
 		return VM_FAULT_FALLBACK;
-	pfn = window_pfn(w, addr);
-	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, PMD_SIZE, &prot))
-		return VM_FAULT_FALLBACK;
-	return insert_pfn_pmd(vma, addr, pmdp, pfn, prot, write);
+	why = leaf_why(vma, w, &prot, PMD_SHIFT, !pmd_none(pmd));
+	if (why)
+		return refuse(vma, w, PMD_SHIFT, why);
+	ret = insert_pfn_pmd(vma, addr, pmdp, window_pfn(w, addr), prot, write);
+	if (ret & VM_FAULT_FALLBACK)
+		return refuse(vma, w, PMD_SHIFT, HUGE_IOMAP_MTRR);
+	return ret;
 }
 
 /**

@@ -14,6 +14,7 @@
 #include <linux/pfnmap.h>
 #include <linux/sched/mm.h>
 
+#include "huge_iomap_trace.h"
 #include "huge_pfnmap.h"
 
 /**
@@ -42,37 +43,63 @@ unsigned long pfnmap_get_unmapped_area(struct file *file, unsigned long addr,
 {
 	const unsigned int most = IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP) ?
 				  PUD_SHIFT : PMD_SHIFT;
-	unsigned int shift = min(huge_iomap_max_shift(PAGE_KERNEL), most);
-	unsigned long plain, padded, place, size, before, bytes;
+	const unsigned int max = min(huge_iomap_max_shift(PAGE_KERNEL), most);
+	unsigned long plain, padded, place, size, before, bytes, pfn = 0;
+	enum huge_iomap_why why = HUGE_IOMAP_LARGEST;
 	struct pfn_extent extent;
+	unsigned int shift;
 	phys_addr_t pa;
 
 	plain = mm_get_unmapped_area(file, addr, len, pgoff, flags);
-	if (IS_ERR_VALUE(plain) || (flags & MAP_FIXED) ||
-	    !(flags & MAP_SHARED) || in_compat_syscall() ||
-	    (addr && plain == PAGE_ALIGN(addr)))
+	if (IS_ERR_VALUE(plain))
 		return plain;
-	if (shift < PMD_SHIFT || len < PMD_SIZE ||
-	    file->f_op->pfn_extent(file, pgoff, &extent))
-		return plain;
+	if ((flags & MAP_FIXED) || (addr && plain == PAGE_ALIGN(addr)))
+		why = HUGE_IOMAP_ADDRESS;
+	else if (!(flags & MAP_SHARED))
+		why = HUGE_IOMAP_PRIVATE;
+	else if (in_compat_syscall())
+		why = HUGE_IOMAP_ROOM;
+	else if (len < PMD_SIZE)
+		why = HUGE_IOMAP_EXTENT;
+	else if (max < PMD_SHIFT)
+		why = huge_iomap_max_why(PAGE_KERNEL, PMD_SHIFT);
+	else if (file->f_op->pfn_extent(file, pgoff, &extent))
+		why = HUGE_IOMAP_EXTENT;
+	if (why)
+		goto plain;
 
 	before = pgoff - extent.pgoff;
-	if (pgoff < extent.pgoff || before >= extent.nr)
-		return plain;
-	pa = PFN_PHYS(extent.pfn + before);
+	if (pgoff < extent.pgoff || before >= extent.nr) {
+		why = HUGE_IOMAP_EXTENT;
+		goto plain;
+	}
+	pfn = extent.pfn + before;
+	pa = PFN_PHYS(pfn);
 	bytes = min(len >> PAGE_SHIFT, extent.nr - before) << PAGE_SHIFT;
 
-	for (; shift >= PMD_SHIFT; shift = shift > PMD_SHIFT ? PMD_SHIFT : 0) {
+	for (shift = most; shift >= PMD_SHIFT; shift = huge_iomap_smaller(shift)) {
 		size = 1UL << shift;
-		if (huge_iomap_congruent_shift(pa, bytes, shift) < shift)
+		if (huge_iomap_congruent_shift(pa, bytes, shift) < shift) {
+			why = HUGE_IOMAP_EXTENT;
 			continue;
+		}
+		if (shift > max) {
+			why = huge_iomap_max_why(PAGE_KERNEL, shift);
+			continue;
+		}
 		padded = len + size - PAGE_SIZE;
-		if (padded < len)
-			continue;
 		/* The hint is not free, but it tells which part of memory to use. */
-		place = mm_get_unmapped_area(file, addr, padded, pgoff, flags);
-		if (!IS_ERR_VALUE(place))
-			return place + ((pa - place) & (size - 1));
+		place = padded < len ? -ENOMEM :
+			mm_get_unmapped_area(file, addr, padded, pgoff, flags);
+		if (IS_ERR_VALUE(place)) {
+			why = HUGE_IOMAP_ROOM;
+			continue;
+		}
+		place += (pa - place) & (size - 1);
+		trace_huge_iomap_place(file, place, pfn, len, most, shift, why);
+		return place;
 	}
+plain:
+	trace_huge_iomap_place(file, plain, pfn, len, most, PAGE_SHIFT, why);
 	return plain;
 }

@@ -10,7 +10,6 @@
  * an array of scattered pages costs a look at a few entries in 512.
  */
 
-#include <kunit/visibility.h>
 #include <linux/huge_iomap.h>
 #include <linux/mm.h>
 #include <linux/unroll.h>
@@ -89,7 +88,6 @@ bool __huge_vmap_is_leaf(const struct huge_vmap_array *a, unsigned long i,
 		return is_pud_block(a, i);
 	return is_page_block(a->pages + i);
 }
-EXPORT_SYMBOL_IF_KUNIT(__huge_vmap_is_leaf);
 
 static bool is_block(const struct huge_vmap_array *a, unsigned long i)
 {
@@ -133,7 +131,6 @@ void huge_vmap_next_run(const struct huge_vmap_array *a, unsigned long addr,
 			run->nr += BLOCK;
 	}
 }
-EXPORT_SYMBOL_IF_KUNIT(huge_vmap_next_run);
 
 /**
  * huge_vmap_place - choose the virtual address for an array of pages
@@ -182,4 +179,3 @@ unsigned int huge_vmap_place(const struct huge_vmap_array *a,
 	*skew = (pfn - first) << PAGE_SHIFT & ((1UL << shift) - 1);
 	return shift;
 }
-EXPORT_SYMBOL_IF_KUNIT(huge_vmap_place);

@@ -35,35 +35,13 @@ struct huge_vmap_run {
 	unsigned long nr;
 };
 
-#ifdef CONFIG_HUGE_VMAP
+/* mm/huge_vmap.c, with CONFIG_HUGE_VMAP */
 unsigned int huge_vmap_place(const struct huge_vmap_array *a,
 			     unsigned long *skew);
 bool __huge_vmap_is_leaf(const struct huge_vmap_array *a, unsigned long i,
 			 unsigned int shift);
 void huge_vmap_next_run(const struct huge_vmap_array *a, unsigned long addr,
 			unsigned long from, struct huge_vmap_run *run);
-#else
-static inline unsigned int huge_vmap_place(const struct huge_vmap_array *a,
-					   unsigned long *skew)
-{
-	*skew = 0;
-	return PAGE_SHIFT;
-}
-
-static inline bool __huge_vmap_is_leaf(const struct huge_vmap_array *a,
-				       unsigned long i, unsigned int shift)
-{
-	return false;
-}
-
-static inline void huge_vmap_next_run(const struct huge_vmap_array *a,
-				      unsigned long addr, unsigned long from,
-				      struct huge_vmap_run *run)
-{
-	run->first = a->nr;
-	run->nr = 0;
-}
-#endif
 
 /**
  * huge_vmap_is_leaf - can one leaf map the pages?
@@ -80,17 +58,11 @@ static inline bool huge_vmap_is_leaf(const struct huge_vmap_array *a,
 				     unsigned long i, unsigned long bytes,
 				     unsigned int shift)
 {
-	return a->max_shift >= shift && bytes == 1UL << shift &&
-	       __huge_vmap_is_leaf(a, i, shift);
+	return IS_ENABLED(CONFIG_HUGE_VMAP) && a->max_shift >= shift &&
+	       bytes == 1UL << shift && __huge_vmap_is_leaf(a, i, shift);
 }
 
-#ifdef CONFIG_ARCH_HAS_HUGE_PFNMAP_SPLIT
+/* mm/huge_vunmap.c, with CONFIG_ARCH_HAS_HUGE_PFNMAP_SPLIT */
 int huge_vunmap_split(unsigned long start, unsigned long end);
-#else
-static inline int huge_vunmap_split(unsigned long start, unsigned long end)
-{
-	return 0;
-}
-#endif
 
 #endif /* _MM_HUGE_VMAP_H */

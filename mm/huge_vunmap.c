@@ -31,6 +31,7 @@
 
 #include <asm/tlbflush.h>
 
+#include "huge_iomap_trace.h"
 #include "huge_vmap.h"
 #include "internal.h"
 
@@ -48,7 +49,6 @@ static pud_t *find_pud(unsigned long addr)
 }
 
 /* The leaf that reaches across @addr, if it is one of this level */
-
 static pud_t *pud_leaf_across(unsigned long addr)
 {
 	pud_t *pudp;
@@ -86,6 +86,8 @@ static void replace_pud(pud_t *pudp, unsigned long start, pmd_t *table)
 	smp_wmb(); /* See comment in pmd_install() */
 	pud_populate(&init_mm, pudp, table);
 	flush_tlb_kernel_range(start, start + PUD_SIZE);
+	trace_huge_iomap_split(NULL, start, pud_pfn(leaf), PUD_SHIFT, PMD_SHIFT,
+			       HUGE_IOMAP_LARGEST);
 }
 
 static void replace_pmd(pmd_t *pmdp, unsigned long start, pte_t *table)
@@ -99,18 +101,27 @@ static void replace_pmd(pmd_t *pmdp, unsigned long start, pte_t *table)
 	smp_wmb(); /* See comment in pmd_install() */
 	pmd_populate_kernel(&init_mm, pmdp, table);
 	flush_tlb_kernel_range(start, start + PMD_SIZE);
+	trace_huge_iomap_split(NULL, start, pmd_pfn(leaf), PMD_SHIFT, PAGE_SHIFT,
+			       HUGE_IOMAP_LARGEST);
 }
 
 static int split_pud(unsigned long addr)
 {
 	pmd_t *table;
-	pud_t *pudp;
+	pud_t *pudp, leaf;
 
-	if (!pud_leaf_across(addr))
+	pudp = pud_leaf_across(addr);
+	if (!pudp)
 		return 0;
 	table = pmd_alloc_one(&init_mm, addr);
-	if (!table)
+	if (!table) {
+		leaf = pudp_get(pudp);
+		if (pud_leaf(leaf))
+			trace_huge_iomap_split(NULL, ALIGN_DOWN(addr, PUD_SIZE),
+					       pud_pfn(leaf), PUD_SHIFT, PUD_SHIFT,
+					       HUGE_IOMAP_MEMORY);
 		return -ENOMEM;
+	}
 	mmap_write_lock(&init_mm);
 	pudp = pud_leaf_across(addr);
 	if (pudp)
@@ -124,13 +135,20 @@ static int split_pud(unsigned long addr)
 static int split_pmd(unsigned long addr)
 {
 	pte_t *table;
-	pmd_t *pmdp;
+	pmd_t *pmdp, leaf;
 
-	if (!pmd_leaf_across(addr))
+	pmdp = pmd_leaf_across(addr);
+	if (!pmdp)
 		return 0;
 	table = pte_alloc_one_kernel(&init_mm);
-	if (!table)
+	if (!table) {
+		leaf = pmdp_get(pmdp);
+		if (pmd_leaf(leaf))
+			trace_huge_iomap_split(NULL, ALIGN_DOWN(addr, PMD_SIZE),
+					       pmd_pfn(leaf), PMD_SHIFT, PMD_SHIFT,
+					       HUGE_IOMAP_MEMORY);
 		return -ENOMEM;
+	}
 	mmap_write_lock(&init_mm);
 	pmdp = pmd_leaf_across(addr);
 	if (pmdp)

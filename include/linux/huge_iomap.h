@@ -20,32 +20,101 @@
 #include <linux/types.h>
 
 /**
+ * enum huge_iomap_why - what keeps a leaf from being larger
+ * @HUGE_IOMAP_LARGEST: nothing, it is as large as was asked for
+ * @HUGE_IOMAP_VMA: the VMA begins or ends inside of the larger one
+ * @HUGE_IOMAP_EXTENT: what is to be mapped does: the extent of a driver, or a range
+ * @HUGE_IOMAP_CPU: the CPU or the kernel does not have them
+ * @HUGE_IOMAP_LIMIT: the limit, nohugeiomap, or nohugevmalloc with vmap()
+ * @HUGE_IOMAP_MADVISE: MADV_NOHUGEPAGE
+ * @HUGE_IOMAP_PRIVATE: pages of a private mapping are copied one by one
+ * @HUGE_IOMAP_MKWRITE: the driver has pfn_mkwrite(), it wants to hear of pages
+ * @HUGE_IOMAP_CALLER: the VMA has no vm_ops, its huge leaves are anonymous memory
+ * @HUGE_IOMAP_CONGRUENCE: the addresses are not congruent
+ * @HUGE_IOMAP_PAGES: the pages in the array are not contiguous, or not aligned
+ * @HUGE_IOMAP_PROT: some pages must not be mapped with this protection
+ * @HUGE_IOMAP_PAT: it would have several memory types, by PAT
+ * @HUGE_IOMAP_MTRR: or by MTRRs, or these are not known
+ * @HUGE_IOMAP_TABLE: a page table is in its place, and stays for now
+ * @HUGE_IOMAP_BUSY: so is one, and somebody changes or dumps the kernel's page tables
+ * @HUGE_IOMAP_ADDRESS: the address is one that was asked for
+ * @HUGE_IOMAP_ROOM: there is no room for a congruent address, or a task has 32 bits
+ * @HUGE_IOMAP_MEMORY: there is no memory for a page table
+ *
+ * The code that decides about a leaf gives the reason itself; the events in
+ * include/trace/events/huge_iomap.h tell it.
+ */
+enum huge_iomap_why {
+	HUGE_IOMAP_LARGEST,
+	HUGE_IOMAP_VMA,
+	HUGE_IOMAP_EXTENT,
+	HUGE_IOMAP_CPU,
+	HUGE_IOMAP_LIMIT,
+	HUGE_IOMAP_MADVISE,
+	HUGE_IOMAP_PRIVATE,
+	HUGE_IOMAP_MKWRITE,
+	HUGE_IOMAP_CALLER,
+	HUGE_IOMAP_CONGRUENCE,
+	HUGE_IOMAP_PAGES,
+	HUGE_IOMAP_PROT,
+	HUGE_IOMAP_PAT,
+	HUGE_IOMAP_MTRR,
+	HUGE_IOMAP_TABLE,
+	HUGE_IOMAP_BUSY,
+	HUGE_IOMAP_ADDRESS,
+	HUGE_IOMAP_ROOM,
+	HUGE_IOMAP_MEMORY,
+};
+
+/**
+ * huge_iomap_leaf_why - what keeps a leaf from mapping @pa at @va?
+ * @va: virtual address at which the leaf starts
+ * @pa: physical address that it maps
+ * @bytes: length of the range that starts at @va and @pa
+ * @shift: of the leaf, PMD_SHIFT or PUD_SHIFT
+ *
+ * The leaf has to lie within the range whole: it is never larger than @bytes.
+ *
+ * Context: Any. Looks at its arguments only.
+ * Return: HUGE_IOMAP_LARGEST if it fits; HUGE_IOMAP_CONGRUENCE if no range of these
+ * addresses could have it; else HUGE_IOMAP_EXTENT, also where the range wraps around.
+ */
+static inline enum huge_iomap_why huge_iomap_leaf_why(unsigned long va,
+						      phys_addr_t pa,
+						      unsigned long bytes,
+						      unsigned int shift)
+{
+	const unsigned long size = 1UL << shift;
+
+	if (bytes < size || va + (bytes - 1) < va || pa + (bytes - 1) < pa)
+		return HUGE_IOMAP_EXTENT;
+	if (!IS_ALIGNED(va | pa, size))
+		return IS_ALIGNED(va ^ pa, size) ? HUGE_IOMAP_EXTENT :
+						   HUGE_IOMAP_CONGRUENCE;
+	return HUGE_IOMAP_LARGEST;
+}
+
+/**
  * huge_iomap_leaf_shift - the largest leaf that maps @pa at @va
  * @va: virtual address at which the leaf starts
  * @pa: physical address that it maps
  * @bytes: length of the range that starts at @va and @pa
  * @max_shift: upper bound, usually huge_iomap_max_shift()
  *
- * The leaf has to lie within the range whole: it is never larger than @bytes.
- *
  * Context: Any. Looks at its arguments only.
- * Return: PUD_SHIFT or PMD_SHIFT, or PAGE_SHIFT where neither fits or the range
- * wraps around.
+ * Return: PUD_SHIFT or PMD_SHIFT, or PAGE_SHIFT where neither fits; see
+ * huge_iomap_leaf_why().
  */
 static inline unsigned int huge_iomap_leaf_shift(unsigned long va,
 						 phys_addr_t pa,
 						 unsigned long bytes,
 						 unsigned int max_shift)
 {
-	if (max_shift < PMD_SHIFT || bytes < PMD_SIZE ||
-	    !IS_ALIGNED(va | pa, PMD_SIZE))
-		return PAGE_SHIFT;
-	if (va + (bytes - 1) < va || pa + (bytes - 1) < pa)
-		return PAGE_SHIFT;
-	if (max_shift < PUD_SHIFT || bytes < PUD_SIZE ||
-	    !IS_ALIGNED(va | pa, PUD_SIZE))
+	if (max_shift >= PUD_SHIFT && !huge_iomap_leaf_why(va, pa, bytes, PUD_SHIFT))
+		return PUD_SHIFT;
+	if (max_shift >= PMD_SHIFT && !huge_iomap_leaf_why(va, pa, bytes, PMD_SHIFT))
 		return PMD_SHIFT;
-	return PUD_SHIFT;
+	return PAGE_SHIFT;
 }
 
 static inline bool huge_iomap_has_block(phys_addr_t pa, unsigned long bytes,

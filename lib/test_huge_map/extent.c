@@ -32,18 +32,34 @@ static const struct vm_operations_struct the_vm_ops = {
 	.hugepfn_fault = the_fault,
 };
 
+/* Writes may go ahead. */
+static vm_fault_t the_mkwrite(struct vm_fault *vmf)
+{
+	return 0;
+}
+
+static const struct vm_operations_struct the_mkwrite_vm_ops = {
+	.hugepfn_fault = the_fault,
+	.pfn_mkwrite = the_mkwrite,
+};
+
+static pgoff_t the_start(pgoff_t pgoff)
+{
+	return PHYS_PFN(pgoff < PHYS_PFN(THE_MKWRITE) ? THE_MMAP : THE_MKWRITE);
+}
+
 /* The extent in terms of the file that was opened */
 int the_pfn_extent(struct file *file, pgoff_t pgoff, struct pfn_extent *extent)
 {
 	if (pgoff < PHYS_PFN(THE_MMAP) || pgoff >= PHYS_PFN(THE_MMAP_END))
 		return -ENODEV;
-	extent->pgoff = PHYS_PFN(THE_MMAP);
+	extent->pgoff = the_start(pgoff);
 	return thi_bar_pfns(&extent->pfn, &extent->nr) ? 0 : -ENODEV;
 }
 
 int the_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	const unsigned long pgoff = vma->vm_pgoff - PHYS_PFN(THE_MMAP);
+	const pgoff_t start = the_start(vma->vm_pgoff), pgoff = vma->vm_pgoff - start;
 	unsigned long pfn, nr;
 	struct file *other;
 
@@ -60,6 +76,6 @@ int the_mmap(struct file *file, struct vm_area_struct *vma)
 	vma->vm_pgoff = pgoff;
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
-	vma->vm_ops = &the_vm_ops;
+	vma->vm_ops = start == PHYS_PFN(THE_MMAP) ? &the_vm_ops : &the_mkwrite_vm_ops;
 	return 0;
 }

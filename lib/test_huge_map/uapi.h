@@ -243,12 +243,14 @@ struct test_huge_iomap_follow {
  * physical address with nothing there: to be mapped, not to be touched. Offsets of
  * THI_RAM_PAGES and THI_RAM_PFNS are those of the RAM pages of THI_RAM, by
  * vm_insert_page() and by remap_pfn_range().
- * From THE_MMAP on it is the BAR, behind a file that mmap() replaces by another.
+ * From THE_MMAP on it is the BAR, behind a file that mmap() replaces by another; from
+ * THE_MKWRITE on the same, by a driver that has pfn_mkwrite().
  * A private mapping that is read-only stays so: it cannot be copied.
  */
 #define THI_RAM_PAGES	0x04000000000ULL
 #define THI_RAM_PFNS	0x06000000000ULL
 #define THE_MMAP	0x07000000000ULL
+#define THE_MKWRITE	0x07800000000ULL
 #define THE_MMAP_END	0x08000000000ULL
 #define THI_PIECES	0x08000000000ULL
 #define THI_CUT1	0x00000300000ULL

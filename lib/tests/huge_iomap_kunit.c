@@ -77,6 +77,68 @@ static void leaf_shift_test(struct kunit *test)
 					      c->max_shift));
 }
 
+/*
+ * Congruent means that some range of these addresses has the leaf: one that begins where
+ * the first aligned address is, and is long enough.
+ */
+static void check_why(struct kunit *test, unsigned long va, phys_addr_t pa,
+		      unsigned long bytes, unsigned int shift)
+{
+	const unsigned long size = 1UL << shift, head = -va & (size - 1);
+	const bool wraps = va + (bytes - 1) < va || pa + (bytes - 1) < pa;
+
+	switch (huge_iomap_leaf_why(va, pa, bytes, shift)) {
+	case HUGE_IOMAP_LARGEST:
+		KUNIT_EXPECT_EQ(test, 0, va % size);
+		KUNIT_EXPECT_EQ(test, 0, pa & (size - 1));
+		KUNIT_EXPECT_GE(test, bytes, size);
+		KUNIT_EXPECT_FALSE(test, wraps);
+		break;
+	case HUGE_IOMAP_EXTENT:
+		KUNIT_EXPECT_TRUE(test, wraps || head || bytes < size);
+		break;
+	case HUGE_IOMAP_CONGRUENCE:
+		KUNIT_EXPECT_NE(test, 0, (pa + head) & (size - 1));
+		break;
+	default:
+		KUNIT_FAIL(test, "no such reason");
+	}
+}
+
+static void leaf_why_test(struct kunit *test)
+{
+	struct rnd_state rnd;
+	unsigned long va;
+	phys_addr_t pa;
+
+	for (int i = 0; i < ARRAY_SIZE(leaf_cases); i++) {
+		const struct leaf_case *c = &leaf_cases[i];
+
+		check_why(test, c->va, c->pa, c->bytes, PMD_SHIFT);
+		check_why(test, c->va, c->pa, c->bytes, PUD_SHIFT);
+	}
+
+	KUNIT_EXPECT_EQ(test, HUGE_IOMAP_CONGRUENCE,
+			huge_iomap_leaf_why(VA_4LEVEL, PAGE_SIZE, PUD_SIZE, PMD_SHIFT));
+	KUNIT_EXPECT_EQ(test, HUGE_IOMAP_EXTENT,
+			huge_iomap_leaf_why(VA_4LEVEL + PAGE_SIZE, PAGE_SIZE, PUD_SIZE,
+					    PMD_SHIFT));
+	KUNIT_EXPECT_EQ(test, HUGE_IOMAP_EXTENT,
+			huge_iomap_leaf_why(VA_4LEVEL, PAGE_SIZE, PMD_SIZE - 1, PMD_SHIFT));
+	KUNIT_EXPECT_EQ(test, HUGE_IOMAP_LARGEST,
+			huge_iomap_leaf_why(VA_4LEVEL, 0, PMD_SIZE, PMD_SHIFT));
+
+	prandom_seed_state(&rnd, 7);
+	for (int i = 0; i < 20000; i++) {
+		const unsigned int odd = prandom_u32_state(&rnd);
+
+		va = VA_4LEVEL + (odd & 1 ? PMD_SIZE : 0) + (odd & 2 ? PAGE_SIZE : 0);
+		pa = (odd & 4 ? PMD_SIZE : 0) + (odd & 8 ? PAGE_SIZE : 0);
+		check_why(test, va, pa, (unsigned long)prandom_u32_state(&rnd) & PAGE_MASK,
+			  odd & 16 ? PMD_SHIFT : PUD_SHIFT);
+	}
+}
+
 struct congruent_case {
 	const char *name;
 	phys_addr_t pa;
@@ -311,6 +373,7 @@ static void area_cost_test(struct kunit *test)
 
 static struct kunit_case huge_iomap_cases[] = {
 	KUNIT_CASE_PARAM(leaf_shift_test, leaf_gen_params),
+	KUNIT_CASE(leaf_why_test),
 	KUNIT_CASE_PARAM(congruent_shift_test, congruent_gen_params),
 	KUNIT_CASE(cap_shift_test),
 	KUNIT_CASE(ideal_set_test),
@@ -328,4 +391,3 @@ kunit_test_suite(huge_iomap_suite);
 
 MODULE_DESCRIPTION("KUnit tests of the huge I/O mapping arithmetic");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

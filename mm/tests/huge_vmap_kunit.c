@@ -512,4 +512,3 @@ kunit_test_suite(huge_vmap_suite);
 
 MODULE_DESCRIPTION("KUnit tests of the search for runs in page arrays");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

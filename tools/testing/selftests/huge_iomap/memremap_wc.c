@@ -457,6 +457,84 @@ TEST_F_TIMEOUT(memremap, p2pmem_shared, MINUTES(2))
 	ASSERT_EQ(0, bind_to("\n"));
 }
 
+static __u64 p2pmem_free(void)
+{
+	char line[32];
+
+	return read_line(PCI_DEVICE "/p2pmem/available", line, sizeof(line)) ?
+	       strtoull(line, NULL, 10) : -1ULL;
+}
+
+/*
+ * Large leaves, which can be cut, dropped and forked without loss; folios that are given
+ * back are free, and no others are
+ */
+TEST_F_TIMEOUT(memremap, p2pmem_leaves, MINUTES(2))
+{
+	struct test_memremap_p2pmem req = { .bar = 2, .bytes = 2 * SZ_1G, .wc = 1 };
+	const __u64 bytes = SZ_1G + SZ_2M + SZ_4K, left = req.bytes - bytes;
+	const int max = user_max_leaf();
+	char *area = reserve(4 * SZ_1G), *p, *other;
+	struct user_leaves l;
+	int fd, status;
+	__u32 v;
+	pid_t pid;
+
+	ASSERT_NE(NULL, area);
+	if (ioctl(self->dev, TMR_P2PMEM, &req)) {
+		if (errno == EOPNOTSUPP)
+			SKIP(return, "no CONFIG_PCI_P2PDMA");
+		ASSERT_EQ(0, errno);
+	}
+	fd = open(PCI_DEVICE "/p2pmem/allocate", O_RDWR);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(area, map_at(fd, 0, area, 0, bytes));
+	p = area;
+	EXPECT_EQ(left, p2pmem_free());
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		store(p + o, pattern(o));
+	ASSERT_TRUE(dump_leaves(p, bytes, &l));
+	EXPECT_EQ(max == THI_1G ? SZ_1G : 0, l.bytes[THI_1G]);
+	EXPECT_EQ(max == THI_4K ? bytes : SZ_4K, l.bytes[THI_4K]);
+
+	/* What is left of a leaf is there, and nobody else gets the rest. */
+	ASSERT_EQ(0, munmap(p + 3 * SZ_4K, SZ_4K));
+	ASSERT_EQ(0, madvise(p + SZ_2M + SZ_4K, SZ_4K, MADV_DONTNEED));
+	EXPECT_EQ(left, p2pmem_free());
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		v = differ(p, 0, 4 * SZ_4K, bytes);
+		munmap(p, bytes);
+		_exit(v != 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		if (o != 3 * SZ_4K)
+			ASSERT_EQ(pattern(o), load(p + o));
+
+	/* A folio is given back, somebody else gets it, and the first end does not free it. */
+	ASSERT_EQ(0, madvise(p + SZ_1G, SZ_2M, MADV_REMOVE));
+	EXPECT_EQ(left + SZ_2M, p2pmem_free());
+	EXPECT_EQ(SIGBUS, try_read(p + SZ_1G, &v));
+	EXPECT_EQ(0, differ(p, 0, 4 * SZ_4K, SZ_1G));
+	EXPECT_EQ(pattern(SZ_1G + SZ_2M), load(p + SZ_1G + SZ_2M));
+	other = area + 2 * SZ_1G;
+	ASSERT_EQ(other, map_at(fd, 0, other, 0, SZ_2M));
+	EXPECT_EQ(left, p2pmem_free());
+	fill(other, SZ_1G, SZ_2M);
+	ASSERT_EQ(0, munmap(p, bytes));
+	EXPECT_EQ(req.bytes - SZ_2M, p2pmem_free());
+	EXPECT_EQ(0, differ(other, SZ_1G, 0, SZ_2M));
+
+	/* The driver goes: so does what is mapped. */
+	close(fd);
+	ASSERT_EQ(0, bind_to("\n"));
+	EXPECT_EQ(SIGBUS, try_read(other, &v));
+	ASSERT_EQ(0, munmap(other, SZ_2M));
+}
+
 /* A BAR that is not prefetchable, and bad ranges */
 TEST_F_TIMEOUT(memremap, p2pmem_refused, MINUTES(2))
 {

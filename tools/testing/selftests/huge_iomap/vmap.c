@@ -520,6 +520,101 @@ TEST_F_TIMEOUT(vmap, readers, MINUTES(2))
 	free(copy);
 }
 
+/* The leaves that /proc/vmallocinfo shows for the area around @va; false: it is not there */
+static bool shown_leaves(__u64 va, __u64 leaf[THI_NR_LEAF])
+{
+	FILE *f = fopen("/proc/vmallocinfo", "r");
+	unsigned long long start, end;
+	char *line = NULL, *p, key[8];
+	bool found = false;
+	size_t len = 0;
+
+	memset(leaf, 0, THI_NR_LEAF * sizeof(*leaf));
+	while (f && !found && getline(&line, &len, f) > 0) {
+		if (sscanf(line, "0x%llx-0x%llx", &start, &end) != 2 || va < start ||
+		    va >= end || strstr(line, " unpurged "))
+			continue;
+		found = true;
+		for (int i = 0; i < THI_NR_LEAF; i++) {
+			snprintf(key, sizeof(key), " %s=", leaf_names[i]);
+			p = strstr(line, key);
+			leaf[i] = p ? strtoull(p + strlen(key), NULL, 10) : 0;
+		}
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* What is shown of area @a is what the page tables have, and just @n4k and @n2m */
+#define check_shown(n4k, n2m)							\
+do {										\
+	__u64 _shown[THI_NR_LEAF];						\
+	struct test_huge_vmap_leaves _l;					\
+										\
+	ASSERT_TRUE(shown_leaves(a.va, _shown));				\
+	ASSERT_TRUE(get_leaves(self->fd, &a, 0, a.nr, &_l));			\
+	for (int _i = 0; _i < THI_NR_LEAF; _i++) {				\
+		EXPECT_EQ(_l.leaf[_i], _shown[_i]) TH_LOG("%s", leaf_names[_i]);	\
+	}									\
+	EXPECT_EQ((__u64)(n4k), _shown[THI_4K]);				\
+	EXPECT_EQ((__u64)(n2m), _shown[THI_2M]);				\
+	EXPECT_EQ(0ULL, _shown[THI_1G]);					\
+} while (0)
+
+/* /proc/vmallocinfo counts the leaves, also after a part was unmapped. */
+TEST_F_TIMEOUT(vmap, vmallocinfo, MINUTES(2))
+{
+	int b9 = alloc_pages(self->fd, 9, 4, variant->folios);
+	int b4 = alloc_pages(self->fd, 4, 8, variant->folios);
+	/* 2 MiB, 64 pages in any order, and 2 MiB that are not congruent then */
+	struct test_huge_vmap_piece whole = piece(b9, 0, 4 * BLOCK, 1), mixed[] = {
+		piece(b9, 0, BLOCK, 1), piece(b4, 100, 64, -1), piece(b9, BLOCK, BLOCK, 1),
+	};
+	__u64 leaves[THI_NR_LEAF];
+	const bool huge = self->max >= THI_2M;
+	struct test_huge_vmap_piece few = piece(b4, 0, 16, 1);
+	struct area a = {};
+	char saved[16];
+
+	if (!self->saved[0])
+		SKIP(return, "no leaves are shown: CONFIG_HUGE_IOMAP is not set");
+	ASSERT_GE(b9, 0);
+	ASSERT_GE(b4, 0);
+	/* Addresses, not hashes of them */
+	ASSERT_TRUE(read_line("/proc/sys/kernel/kptr_restrict", saved, sizeof(saved)));
+	ASSERT_EQ(0, write_file("/proc/sys/kernel/kptr_restrict", "1"));
+
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, mixed, 3, &a));
+	check_shown(huge ? 64 + BLOCK : 64 + 2 * BLOCK, huge ? 1 : 0);
+	ASSERT_EQ(0, unmap(self->fd, &a));
+
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &whole, 1, &a));
+	check_shown(huge ? 0 : 4 * BLOCK, huge ? 4 : 0);
+	/* Inside a leaf, a whole one, and from one that is gone into the next */
+	ASSERT_EQ(0, part(self->fd, THV_VUNMAP, &a, BLOCK + 200, 10));
+	check_shown(huge ? BLOCK - 10 : 4 * BLOCK - 10, huge ? 3 : 0);
+	ASSERT_EQ(0, part(self->fd, THV_VUNMAP, &a, 2 * BLOCK, BLOCK));
+	check_shown(huge ? BLOCK - 10 : 3 * BLOCK - 10, huge ? 2 : 0);
+	ASSERT_EQ(0, part(self->fd, THV_VUNMAP, &a, 3 * BLOCK - 50, 100));
+	check_shown(huge ? 2 * BLOCK - 60 : 3 * BLOCK - 60, huge ? 1 : 0);
+	ASSERT_EQ(0, unmap(self->fd, &a));
+	EXPECT_FALSE(shown_leaves(a.va, leaves));
+
+	/* A few pages: vm_map_ram() takes them from a block, of which none are shown. */
+	ASSERT_EQ(0, map_pieces(self->fd, variant->how, &few, 1, &a));
+	if (variant->how != THV_VM_MAP_RAM) {
+		check_shown(16, 0);
+	} else {
+		ASSERT_TRUE(shown_leaves(a.va, leaves));
+		EXPECT_EQ(0ULL, leaves[THI_4K] + leaves[THI_2M] + leaves[THI_1G]);
+	}
+	ASSERT_EQ(0, unmap(self->fd, &a));
+
+	EXPECT_EQ(0, write_file("/proc/sys/kernel/kptr_restrict", saved));
+}
+
 #define SEEN_ROUNDS	40
 
 struct kcore_reader {
