@@ -491,6 +491,60 @@ static void memremaps(const char *kernel)
 	bind_to("\n");
 }
 
+/*
+ * For the picture: one mapping that is odd at both ends, as the page tables have it. What
+ * has leaves of one size is one extent: offset in the mapping, length, size of a leaf.
+ */
+static void strip(const char *kernel, int res, __u64 offset, __u64 bytes)
+{
+	static const char * const level[] = { " pte", " pmd", " pud" };
+	__u64 from, start = 0, end = 0, next = 0;
+	char *p, *line = NULL;
+	int leaf = -1, i;
+	size_t len = 0;
+	bool some = false;
+	FILE *f;
+
+	p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, res, offset);
+	f = fopen(PAGE_TABLES, "r");
+	if (p == MAP_FAILED || !f)
+		die("strip");
+	from = (unsigned long)p;
+	printf("{\"path\": \"strip\", \"kernel\": \"%s\", \"place\": \"any\", "
+	       "\"offset\": %llu, \"bytes\": %llu, \"extents\": [", kernel, offset, bytes);
+	while (getline(&line, &len, f) > 0) {
+		unsigned long long s, e;
+
+		if (sscanf(line, "0x%llx-0x%llx", &s, &e) != 2 || e <= from ||
+		    s >= from + bytes || !strstr(line, " ro "))
+			continue;
+		for (i = 0; i < THI_NR_LEAF && !strstr(line, level[i]); i++)
+			;
+		s = s < from ? from : s;
+		e = e > from + bytes ? from + bytes : e;
+		if (i == THI_NR_LEAF || s - from != next)
+			die("a hole in the strip");
+		next = e - from;
+		if (i != leaf && leaf >= 0) {
+			printf("%s[%llu, %llu, %llu]", some ? ", " : "", start, end - start,
+			       leaf_sizes[leaf]);
+			some = true;
+		}
+		if (i != leaf)
+			start = s - from;
+		leaf = i;
+		end = next;
+	}
+	if (next != bytes)
+		die("an end of the strip");
+	printf("%s[%llu, %llu, %llu]]}\n", some ? ", " : "", start, end - start,
+	       leaf_sizes[leaf]);
+	fflush(stdout);
+	free(line);
+	fclose(f);
+	munmap(p, bytes);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open(DEVICE, O_RDWR);
@@ -534,6 +588,7 @@ int main(int argc, char **argv)
 	 */
 	for (int i = 0; i < (few ? 2 : strcmp(argv[1], "base") ? 4 : 3); i++)
 		user(argv[1], "range", "aligned", fd, THI_FAR, gib[i] * SZ_1G);
+	strip(argv[1], res, SZ_1M, 4 * SZ_1G - SZ_1M - 4 * SZ_4K);
 	close(fd);
 	/* In an address space of its own: where a mapping lands counts. */
 	if (execl("/proc/self/exe", "bench", "vfio", argv[1], few ? "few" : NULL, NULL))
