@@ -2,8 +2,8 @@
 /*
  * For the callers of the events in include/trace/events/huge_iomap.h, in mm/.
  *
- * Code that decides about a leaf has the reason as its result. What is here makes that
- * more exact, and is called when an event is enabled.
+ * Code that decides about a leaf has the reason as its result, or at least that a leaf
+ * is too large for huge_iomap_max_shift().
  */
 #ifndef _MM_HUGE_IOMAP_TRACE_H
 #define _MM_HUGE_IOMAP_TRACE_H
@@ -14,14 +14,15 @@
 
 static inline unsigned int huge_iomap_smaller(unsigned int shift)
 {
-	return shift == PUD_SHIFT ? PMD_SHIFT : PAGE_SHIFT;
+	/* Where the PMD level is folded, both shifts are the same. */
+	return shift > PMD_SHIFT ? PMD_SHIFT : PAGE_SHIFT;
 }
 
 /* huge_iomap_max_shift() is less than @shift: is that for the CPU, or for the limit? */
 static inline enum huge_iomap_why huge_iomap_max_why(pgprot_t prot, unsigned int shift)
 {
-	const bool has = shift == PUD_SHIFT ? arch_vmap_pud_supported(prot) :
-					      arch_vmap_pmd_supported(prot);
+	const bool has = shift > PMD_SHIFT ? arch_vmap_pud_supported(prot) :
+					     arch_vmap_pmd_supported(prot);
 
 	return has ? HUGE_IOMAP_LIMIT : HUGE_IOMAP_CPU;
 }

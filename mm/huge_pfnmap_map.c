@@ -41,24 +41,28 @@ static unsigned long window_pfn(const struct window *w, unsigned long addr)
 /*
  * What keeps a leaf of this size from being around the address? It has to lie in the
  * window, and in the VMA: drivers have given remap_pfn_range() more than that, and PTEs
- * past it are harm enough. @table: a page table is in its place.
+ * past it are harm enough. @can: there are such leaves. @table: a page table is in its
+ * place.
  */
 static __always_inline enum huge_iomap_why
 leaf_why(struct vm_area_struct *vma, const struct window *w, pgprot_t *prot,
-	 unsigned int shift, bool table)
+	 unsigned int shift, bool can, bool table)
 {
-	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
-	const unsigned long last = addr + (1UL << shift) - 1;
+	const unsigned long size = 1UL << shift, addr = ALIGN_DOWN(w->addr, size);
+	const unsigned long last = addr + size - 1;
 	unsigned long pfn = window_pfn(w, addr);
 	enum huge_iomap_why why;
 
+	if (!can)
+		return HUGE_IOMAP_CPU;
+	if (vma->vm_end - vma->vm_start < size)
+		return HUGE_IOMAP_VMA;
+	if (!IS_ALIGNED(w->addr ^ PFN_PHYS(w->pfn), size))
+		return HUGE_IOMAP_CONGRUENCE;
 	if (addr < vma->vm_start || last >= vma->vm_end || w->end > vma->vm_end)
 		return HUGE_IOMAP_VMA;
 	if (addr < w->start || last >= w->end)
 		return HUGE_IOMAP_EXTENT;
-	if (shift == PUD_SHIFT ? !has_transparent_pud_hugepage() :
-				 !has_transparent_hugepage())
-		return HUGE_IOMAP_CPU;
 	why = huge_pfnmap_vma_why(vma, shift);
 	if (!why)
 		why = huge_iomap_leaf_why(addr, PFN_PHYS(pfn), w->end - addr, shift);
@@ -68,13 +72,11 @@ leaf_why(struct vm_area_struct *vma, const struct window *w, pgprot_t *prot,
 		return HUGE_IOMAP_TABLE;
 	/* Where one is refused for PROT_NONE, the PTE level says so. */
 	if (arch_has_pfn_modify_check() && !vma_is_accessible(vma)) {
-		unsigned long nr = 1UL << (shift - PAGE_SHIFT);
-
-		for (unsigned long i = 0; i < nr; i++)
+		for (unsigned long i = 0; i < size >> PAGE_SHIFT; i++)
 			if (!pfn_modify_allowed(pfn + i, *prot))
 				return HUGE_IOMAP_PROT;
 	}
-	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, 1UL << shift, prot))
+	if (w->lookup && pfnmap_setup_cachemode_leaf(pfn, size, prot))
 		return HUGE_IOMAP_PAT;
 	return HUGE_IOMAP_LARGEST;
 }
@@ -82,7 +84,8 @@ leaf_why(struct vm_area_struct *vma, const struct window *w, pgprot_t *prot,
 static vm_fault_t refuse(struct vm_area_struct *vma, const struct window *w,
 			 unsigned int shift, enum huge_iomap_why why)
 {
-	const unsigned long addr = ALIGN_DOWN(w->addr, 1UL << shift);
+	/* What lies before the window has no pfn. */
+	const unsigned long addr = max(ALIGN_DOWN(w->addr, 1UL << shift), w->start);
 
 	trace_huge_iomap_refuse(vma->vm_file, addr, window_pfn(w, addr), shift,
 				huge_iomap_smaller(shift), why);
@@ -105,12 +108,14 @@ static vm_fault_t install_pud(struct vm_area_struct *vma, pud_t *pudp,
 		return VM_FAULT_NOPAGE;
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PUD_PFNMAP))
 		return VM_FAULT_FALLBACK;
-	why = leaf_why(vma, w, &prot, PUD_SHIFT, !pud_none(pud));
+	why = leaf_why(vma, w, &prot, PUD_SHIFT, has_transparent_pud_hugepage(),
+		       !pud_none(pud));
 	if (why)
 		return refuse(vma, w, PUD_SHIFT, why);
 	ret = insert_pfn_pud(vma, addr, pudp, window_pfn(w, addr), prot, write);
 	if (ret & VM_FAULT_FALLBACK)
-		return refuse(vma, w, PUD_SHIFT, HUGE_IOMAP_MTRR);
+		return refuse(vma, w, PUD_SHIFT, arch_vmap_pud_supported(prot) ?
+			      HUGE_IOMAP_MTRR : HUGE_IOMAP_CPU);
 	return ret;
 }
 
@@ -127,12 +132,14 @@ static vm_fault_t install_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 		return VM_FAULT_NOPAGE;
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
 		return VM_FAULT_FALLBACK;
-	why = leaf_why(vma, w, &prot, PMD_SHIFT, !pmd_none(pmd));
+	why = leaf_why(vma, w, &prot, PMD_SHIFT, has_transparent_hugepage(),
+		       !pmd_none(pmd));
 	if (why)
 		return refuse(vma, w, PMD_SHIFT, why);
 	ret = insert_pfn_pmd(vma, addr, pmdp, window_pfn(w, addr), prot, write);
 	if (ret & VM_FAULT_FALLBACK)
-		return refuse(vma, w, PMD_SHIFT, HUGE_IOMAP_MTRR);
+		return refuse(vma, w, PMD_SHIFT, arch_vmap_pmd_supported(prot) ?
+			      HUGE_IOMAP_MTRR : HUGE_IOMAP_CPU);
 	return ret;
 }
 

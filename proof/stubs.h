@@ -36,6 +36,11 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 #define WARN_ON_ONCE(x)	(x)
 #define IS_ERR_VALUE(x)	((unsigned long)(x) >= -4095UL)
 #define snprintf(...)	0
+#define ENOMEM		12
+#define arch_vmap_pud_supported(prot)	nondet_bool()
+#define arch_vmap_pmd_supported(prot)	nondet_bool()
+#define trace_huge_iomap_place(...)	((void)0)
+#define trace_huge_iomap_refuse(...)	((void)0)
 
 #define CONFIG_HUGE_VMAP	1
 #define CONFIG_HUGE_IOMAP	1

@@ -75,7 +75,10 @@ static bool arch_has_pfn_modify_check(void) { return false; }
 static bool pfn_modify_allowed(unsigned long pfn, pgprot_t prot) { return may(); }
 static bool has_transparent_pud_hugepage(void) { return may(); }
 static bool has_transparent_hugepage(void) { return may(); }
-static unsigned int huge_pfnmap_max_shift(struct vm_area_struct *v) { return max_shift; }
+static enum huge_iomap_why huge_pfnmap_vma_why(struct vm_area_struct *v, unsigned int shift)
+{
+	return max_shift < shift ? HUGE_IOMAP_LIMIT : HUGE_IOMAP_LARGEST;
+}
 
 #define entry_functions(e)							\
 static e##_t e##p_get(e##_t *p) { return *p; }					\

@@ -24,14 +24,15 @@
  * @HUGE_IOMAP_LARGEST: nothing, it is as large as was asked for
  * @HUGE_IOMAP_VMA: the VMA begins or ends inside of the larger one
  * @HUGE_IOMAP_EXTENT: what is to be mapped does: the extent of a driver, or a range
- * @HUGE_IOMAP_CPU: the CPU or the kernel does not have them
+ * @HUGE_IOMAP_CPU: the CPU does not have them
  * @HUGE_IOMAP_LIMIT: the limit, nohugeiomap, or nohugevmalloc with vmap()
  * @HUGE_IOMAP_MADVISE: MADV_NOHUGEPAGE
  * @HUGE_IOMAP_PRIVATE: pages of a private mapping are copied one by one
  * @HUGE_IOMAP_MKWRITE: the driver has pfn_mkwrite(), it wants to hear of pages
  * @HUGE_IOMAP_CALLER: the VMA has no vm_ops, its huge leaves are anonymous memory
  * @HUGE_IOMAP_CONGRUENCE: the addresses are not congruent
- * @HUGE_IOMAP_PAGES: the pages in the array are not contiguous, or not aligned
+ * @HUGE_IOMAP_PAGES: the pages in the array are not contiguous, or not aligned, where
+ *	the larger one would be
  * @HUGE_IOMAP_PROT: some pages must not be mapped with this protection
  * @HUGE_IOMAP_PAT: it would have several memory types, by PAT
  * @HUGE_IOMAP_MTRR: or by MTRRs, or these are not known
@@ -42,7 +43,8 @@
  * @HUGE_IOMAP_MEMORY: there is no memory for a page table
  *
  * The code that decides about a leaf gives the reason itself; the events in
- * include/trace/events/huge_iomap.h tell it.
+ * include/trace/events/huge_iomap.h tell it. Their filters have the numbers: what is
+ * added goes to the end.
  */
 enum huge_iomap_why {
 	HUGE_IOMAP_LARGEST,
@@ -76,8 +78,9 @@ enum huge_iomap_why {
  * The leaf has to lie within the range whole: it is never larger than @bytes.
  *
  * Context: Any. Looks at its arguments only.
- * Return: HUGE_IOMAP_LARGEST if it fits; HUGE_IOMAP_CONGRUENCE if no range of these
- * addresses could have it; else HUGE_IOMAP_EXTENT, also where the range wraps around.
+ * Return: HUGE_IOMAP_LARGEST if it fits; HUGE_IOMAP_EXTENT if the range is too short for
+ * it, wraps around, or begins inside of it; HUGE_IOMAP_CONGRUENCE if the addresses are
+ * not congruent.
  */
 static inline enum huge_iomap_why huge_iomap_leaf_why(unsigned long va,
 						      phys_addr_t pa,

@@ -50,11 +50,11 @@ HUGE_IOMAP_WHY
  */
 DECLARE_EVENT_CLASS(huge_iomap_leaf,
 
-	TP_PROTO(const struct file *file, unsigned long addr, unsigned long pfn,
+	TP_PROTO(const struct file *file__nullable, unsigned long addr, unsigned long pfn,
 		 unsigned int asked_shift, unsigned int given_shift,
 		 enum huge_iomap_why why),
 
-	TP_ARGS(file, addr, pfn, asked_shift, given_shift, why),
+	TP_ARGS(file__nullable, addr, pfn, asked_shift, given_shift, why),
 
 	TP_STRUCT__entry(
 		__field(dev_t,		dev)
@@ -67,8 +67,8 @@ DECLARE_EVENT_CLASS(huge_iomap_leaf,
 	),
 
 	TP_fast_assign(
-		__entry->dev = file ? file_inode(file)->i_sb->s_dev : 0;
-		__entry->ino = file ? file_inode(file)->i_ino : 0;
+		__entry->dev = file__nullable ? file_inode(file__nullable)->i_sb->s_dev : 0;
+		__entry->ino = file__nullable ? file_inode(file__nullable)->i_ino : 0;
 		__entry->addr = addr;
 		__entry->pfn = pfn;
 		__entry->asked = 1UL << asked_shift;
@@ -88,11 +88,11 @@ DECLARE_EVENT_CLASS(huge_iomap_leaf,
  */
 TRACE_EVENT(huge_iomap_place,
 
-	TP_PROTO(const struct file *file, unsigned long addr, unsigned long pfn,
+	TP_PROTO(const struct file *file__nullable, unsigned long addr, unsigned long pfn,
 		 unsigned long len, unsigned int asked_shift,
 		 unsigned int given_shift, enum huge_iomap_why why),
 
-	TP_ARGS(file, addr, pfn, len, asked_shift, given_shift, why),
+	TP_ARGS(file__nullable, addr, pfn, len, asked_shift, given_shift, why),
 
 	TP_STRUCT__entry(
 		__field(dev_t,		dev)
@@ -106,8 +106,8 @@ TRACE_EVENT(huge_iomap_place,
 	),
 
 	TP_fast_assign(
-		__entry->dev = file ? file_inode(file)->i_sb->s_dev : 0;
-		__entry->ino = file ? file_inode(file)->i_ino : 0;
+		__entry->dev = file__nullable ? file_inode(file__nullable)->i_sb->s_dev : 0;
+		__entry->ino = file__nullable ? file_inode(file__nullable)->i_ino : 0;
 		__entry->addr = addr;
 		__entry->pfn = pfn;
 		__entry->len = len;
@@ -122,32 +122,29 @@ TRACE_EVENT(huge_iomap_place,
 		  __entry->given, __print_symbolic(__entry->why, HUGE_IOMAP_WHY))
 );
 
-/*
- * A leaf was set, at the PMD or PUD level: it is as large as was asked for. Why it was no
- * larger has been said by the refusal of the larger one.
- */
+/* A leaf was set, at the PMD or PUD level: it is as large as was asked for. */
 DEFINE_EVENT(huge_iomap_leaf, huge_iomap_insert,
-	TP_PROTO(const struct file *file, unsigned long addr, unsigned long pfn,
+	TP_PROTO(const struct file *file__nullable, unsigned long addr, unsigned long pfn,
 		 unsigned int asked_shift, unsigned int given_shift,
 		 enum huge_iomap_why why),
-	TP_ARGS(file, addr, pfn, asked_shift, given_shift, why));
+	TP_ARGS(file__nullable, addr, pfn, asked_shift, given_shift, why));
 
-/* A leaf of @asked bytes cannot be at @addr, for @why. @given is the size to try next. */
+/* No leaf of @asked bytes can be around @addr, for @why. @given is the size to try next. */
 DEFINE_EVENT(huge_iomap_leaf, huge_iomap_refuse,
-	TP_PROTO(const struct file *file, unsigned long addr, unsigned long pfn,
+	TP_PROTO(const struct file *file__nullable, unsigned long addr, unsigned long pfn,
 		 unsigned int asked_shift, unsigned int given_shift,
 		 enum huge_iomap_why why),
-	TP_ARGS(file, addr, pfn, asked_shift, given_shift, why));
+	TP_ARGS(file__nullable, addr, pfn, asked_shift, given_shift, why));
 
 /*
  * A leaf of @asked bytes was split into leaves of @given bytes; or there was no memory
  * for that, and @given is @asked.
  */
 DEFINE_EVENT(huge_iomap_leaf, huge_iomap_split,
-	TP_PROTO(const struct file *file, unsigned long addr, unsigned long pfn,
+	TP_PROTO(const struct file *file__nullable, unsigned long addr, unsigned long pfn,
 		 unsigned int asked_shift, unsigned int given_shift,
 		 enum huge_iomap_why why),
-	TP_ARGS(file, addr, pfn, asked_shift, given_shift, why));
+	TP_ARGS(file__nullable, addr, pfn, asked_shift, given_shift, why));
 
 #undef EM
 #undef EMe
