@@ -145,6 +145,21 @@ series_id() {
 }
 stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
 
+# kunit_generic_pt TREE LOG: KUnit of the IO page tables, in user mode Linux: it compares
+# counters of the system, in which other CPUs and an IOMMU of its own would show. Prints
+# the counts; false if a test fails.
+kunit_generic_pt() {
+	local counts
+	(cd "$1" && python3 tools/testing/kunit/kunit.py run --build_dir="$BUILD/uml" \
+		--kunitconfig drivers/iommu/generic_pt/.kunitconfig --jobs "$JOBS" \
+		--make_options CC="ccache gcc") >"$2" 2>&1 || true
+	counts=$(sed -n 's/.*Testing complete\. *//p' "$2")
+	case $counts in
+	"" | *failed* | *crashed* | *errors*) return 1 ;;
+	esac
+	echo "$counts"
+}
+
 # What the kernel's make prints, as a line for each 250 objects
 progress() {
 	awk '/^ *(CC|AS|LD|AR) / && ++n % 250 == 0 { printf "    %d objects\n", n; fflush() }'
