@@ -64,7 +64,7 @@ unsigned long pfnmap_get_unmapped_area(struct file *file, unsigned long addr,
 	else if (max < PMD_SHIFT)
 		why = huge_iomap_max_why(PAGE_KERNEL, PMD_SHIFT);
 	else if (file->f_op->pfn_extent(file, pgoff, &extent))
-		why = HUGE_IOMAP_EXTENT;
+		why = HUGE_IOMAP_DRIVER;
 	if (why)
 		goto plain;
 

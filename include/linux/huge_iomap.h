@@ -41,6 +41,7 @@
  * @HUGE_IOMAP_ADDRESS: the address is one that was asked for
  * @HUGE_IOMAP_ROOM: there is no room for a congruent address, or a task has 32 bits
  * @HUGE_IOMAP_MEMORY: there is no memory for a page table
+ * @HUGE_IOMAP_DRIVER: the driver does not say what lies behind its file
  *
  * The code that decides about a leaf gives the reason itself; the events in
  * include/trace/events/huge_iomap.h tell it. Their filters have the numbers: what is
@@ -66,6 +67,7 @@ enum huge_iomap_why {
 	HUGE_IOMAP_ADDRESS,
 	HUGE_IOMAP_ROOM,
 	HUGE_IOMAP_MEMORY,
+	HUGE_IOMAP_DRIVER,
 };
 
 /**

@@ -177,13 +177,15 @@ static void place_test(struct kunit *test)
 static void place_pud_test(struct kunit *test)
 {
 	const unsigned long nr = (PUD_SIZE >> PAGE_SHIFT) + 3;
-	unsigned long *pfns = kvmalloc_array(nr, sizeof(*pfns), GFP_KERNEL);
-	struct huge_vmap_array a = {
-		.pfns = pfns, .nr = nr, .max_shift = PUD_SHIFT,
-	};
-	unsigned long skew = 0;
+	struct huge_vmap_array a = { .nr = nr, .max_shift = PUD_SHIFT };
+	unsigned long *pfns, skew = 0;
 
+	/* 4 TiB with 64 KiB pages */
+	if (PUD_SHIFT == PMD_SHIFT || PUD_SIZE > SZ_1G)
+		kunit_skip(test, "the PMD level is folded, or a PUD leaf is large");
+	pfns = kvmalloc_array(nr, sizeof(*pfns), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, pfns);
+	a.pfns = pfns;
 	for (unsigned long i = 0; i < nr; i++)
 		pfns[i] = (2 * PUD_SIZE >> PAGE_SHIFT) - 3 + i;
 	KUNIT_EXPECT_EQ(test, PUD_SHIFT, huge_vmap_place(&a, &skew));
@@ -418,6 +420,8 @@ static void pud_blocks_test(struct kunit *test)
 	struct page **pages;
 	unsigned long i, k;
 
+	if (PUD_SHIFT == PMD_SHIFT)
+		kunit_skip(test, "the PMD level is folded");
 	if (!first)
 		kunit_skip(test, "no 1 GiB of RAM in one piece");
 	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);

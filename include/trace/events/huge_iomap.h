@@ -30,7 +30,8 @@
 	EM(HUGE_IOMAP_BUSY,	"busy")			\
 	EM(HUGE_IOMAP_ADDRESS,	"address")		\
 	EM(HUGE_IOMAP_ROOM,	"room")			\
-	EMe(HUGE_IOMAP_MEMORY,	"memory")
+	EM(HUGE_IOMAP_MEMORY,	"memory")		\
+	EMe(HUGE_IOMAP_DRIVER,	"driver")
 
 #undef EM
 #undef EMe
