@@ -10,7 +10,34 @@
 
 #include <linux/huge_iomap.h>
 #include <linux/vmalloc.h>
+
+#ifdef CONFIG_HUGE_IOMAP
 #include <trace/events/huge_iomap.h>
+#else
+/* As on 7.3: leaves that drivers have nevertheless are not told. */
+struct file;
+
+static inline void no_leaf_event(const struct file *file, unsigned long addr,
+				 unsigned long pfn, unsigned int asked_shift,
+				 unsigned int given_shift, enum huge_iomap_why why)
+{
+}
+
+#define trace_huge_iomap_insert			no_leaf_event
+#define trace_huge_iomap_refuse			no_leaf_event
+#define trace_huge_iomap_split			no_leaf_event
+#define trace_huge_iomap_place_enabled()	false
+#define trace_huge_iomap_insert_enabled()	false
+#define trace_huge_iomap_refuse_enabled()	false
+
+static inline void trace_huge_iomap_place(const struct file *file, unsigned long addr,
+					  unsigned long pfn, unsigned long len,
+					  unsigned int asked_shift,
+					  unsigned int given_shift,
+					  enum huge_iomap_why why)
+{
+}
+#endif
 
 static inline unsigned int huge_iomap_smaller(unsigned int shift)
 {
