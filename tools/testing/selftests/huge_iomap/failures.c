@@ -427,35 +427,60 @@ static void apply(struct model *m, const struct call *call)
 }
 
 /*
- * mremap() that finds no memory to unmap the old place has worked, for any mapping:
- * see unmap_source_vma(). The VMA stays, with nothing in it.
+ * The first @nr VMAs of a range have moved. mremap() that finds no memory to unmap the
+ * old place of one has worked, for any mapping: see unmap_source_vma(). The VMA stays,
+ * with nothing in it. So there is a model for each set of VMAs that stay; that of none
+ * is the first.
  */
-static int after_success(const struct model *before, const struct call *call,
-			 struct model *m)
+static int after_moves(const struct model *before, const struct call *call, __u64 to,
+		       int nr, struct model *m)
+{
+	struct model vmas = *before;
+	int first = 0;
+
+	split_seg(&vmas, call->from);
+	split_seg(&vmas, to);
+	while (first < vmas.nr && vmas.seg[first].start < call->from)
+		first++;
+	for (int stay = 0; stay < 1 << nr; stay++, m++) {
+		*m = *before;
+		for (int i = 0; i < nr; i++) {
+			struct seg s = vmas.seg[first + i];
+
+			move(m, s.start, s.end, s.start - call->from + call->dest);
+			s.empty = true;
+			if (stay & 1 << i)
+				put(m, s);
+		}
+	}
+	return 1 << nr;
+}
+
+static int count_vmas(const struct model *before, __u64 from, __u64 to)
 {
 	int nr = 0;
 
-	m[nr] = *before;
-	apply(&m[nr++], call);
-	if (call->err || call->op > MOVE_SHRINK)
-		return nr;
-	for (int i = 0; i < before->nr; i++) {
-		struct seg s = before->seg[i];
-		__u64 to = call->op == MOVE_SHRINK ? call->from + call->new_len :
-						     call->to;
-
-		if (s.end <= call->from || s.start >= to)
-			continue;
-		if (s.start < call->from) {
-			s.offset += call->from - s.start;
-			s.start = call->from;
-		}
-		s.end = s.end < to ? s.end : to;
-		s.empty = true;
-		m[nr] = m[0];
-		put(&m[nr++], s);
-	}
+	for (int i = 0; i < before->nr; i++)
+		nr += before->seg[i].end > from && before->seg[i].start < to;
 	return nr;
+}
+
+static int after_success(const struct model *before, const struct call *call,
+			 struct model *m)
+{
+	struct model start = *before;
+	__u64 to = call->to;
+
+	if (call->err || call->op > MOVE_SHRINK) {
+		*m = *before;
+		apply(m, call);
+		return 1;
+	}
+	if (call->op == MOVE_SHRINK) {
+		to = call->from + call->new_len;
+		cut(&start, to, call->to);
+	}
+	return after_moves(&start, call, to, count_vmas(&start, call->from, to), m);
 }
 
 /*
@@ -466,7 +491,6 @@ static int after_success(const struct model *before, const struct call *call,
 static int after_error(const struct model *before, const struct call *call,
 		       struct model *m)
 {
-	struct model vmas = *before;
 	int nr = 0;
 
 	m[nr++] = *before;
@@ -480,17 +504,8 @@ static int after_error(const struct model *before, const struct call *call,
 		cut(&m[nr++], call->from + call->new_len, call->to);
 		break;
 	case MOVE_VMAS:
-		split_seg(&vmas, call->from);
-		split_seg(&vmas, call->to);
-		for (int i = 0; i < vmas.nr; i++) {
-			const struct seg *s = &vmas.seg[i];
-
-			if (s->start < call->from || s->end >= call->to)
-				continue;
-			m[nr] = m[nr - 1];
-			move(&m[nr++], s->start, s->end,
-			     s->start - call->from + call->dest);
-		}
+		for (int i = 1; i < count_vmas(before, call->from, call->to); i++)
+			nr += after_moves(before, call, call->to, i, m + nr);
 		break;
 	case MAP_BAR_OVER:
 	case MAP_ANON_OVER:
