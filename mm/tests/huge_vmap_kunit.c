@@ -4,6 +4,7 @@
  * against a reference that looks at every entry, and which address is chosen.
  */
 #include <kunit/test.h>
+#include <linux/dma-map-ops.h>
 #include <linux/huge_iomap.h>
 #include <linux/mm.h>
 #include <linux/prandom.h>
@@ -491,6 +492,27 @@ static void pfn_ram_test(struct kunit *test)
 }
 #endif
 
+/* dma_common_find_pages() warns of flags that it does not know. */
+static void dma_remap_test(struct kunit *test)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	struct page *pages[] = { page, page };
+	void *va;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	va = dma_common_pages_remap(pages, ARRAY_SIZE(pages) * PAGE_SIZE,
+				    PAGE_KERNEL, __builtin_return_address(0));
+	KUNIT_EXPECT_NOT_NULL(test, va);
+	if (va) {
+		kunit_warning_suppress(test) {
+			KUNIT_EXPECT_PTR_EQ(test, dma_common_find_pages(va), &pages[0]);
+			KUNIT_EXPECT_EQ(test, 0, KUNIT_SUPPRESSED_WARNING_COUNT());
+		}
+		dma_common_free_remap(va, ARRAY_SIZE(pages) * PAGE_SIZE);
+	}
+	__free_page(page);
+}
+
 static struct kunit_case huge_vmap_cases[] = {
 	KUNIT_CASE(pfn_runs_test),
 	KUNIT_CASE(page_blocks_test),
@@ -503,6 +525,7 @@ static struct kunit_case huge_vmap_cases[] = {
 #ifdef CONFIG_VMAP_PFN
 	KUNIT_CASE(pfn_ram_test),
 #endif
+	KUNIT_CASE(dma_remap_test),
 	{}
 };
 
