@@ -8,13 +8,14 @@ KERNEL ?= plain
 unexport KERNEL
 NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
-.PHONY: help demo test test-full test-debug upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
+.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
 	@echo "make test         all tests in the VM (25 minutes after demo); T=a,b: only those"
 	@echo "make test-full    the same, and all kselftests where huge leaves are off, too"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
+	@echo "make test-iommus  DMA tests behind the IOMMU of AMD, and behind virtio-iommu"
 	@echo "make upstream     upstream's own selftests on base and series: the same results?"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
 	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck|kcsan"
@@ -63,9 +64,18 @@ test-debug: tree
 	@SLOW=10 scripts/initramfs
 	@scripts/run-tests debug
 
+test-iommus: tree
+	@scripts/kernel series
+	@scripts/kernel upstream
+	@scripts/initramfs
+	@scripts/run-tests iommus
+
 upstream: tree
 	@scripts/kernel series
 	@scripts/kernel base
+	@scripts/kernel upstream
+	@scripts/kernel upstream-base
+	@scripts/deps upstream
 	@scripts/upstream
 
 selfcheck: tree

@@ -30,6 +30,8 @@ export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_NOHA
 export CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
 # From nothing, a fifth less time: without a run of the preprocessor for each object.
 export CCACHE_DEPEND=1
+# See scripts/bin/ccache.
+export PATH=$ROOT/scripts/bin:$PATH
 
 # copy_in DIR: the files whose names it reads, to the same places in it
 copy_in() {
@@ -145,13 +147,15 @@ series_id() {
 }
 stamp_tree() { printf '%s\n%s\n' "$(git -C "$LINUX" rev-parse HEAD)" "$(series_id)" >"$TREE_STAMP"; }
 
-# kunit_generic_pt TREE LOG: KUnit of the IO page tables, in user mode Linux: it compares
-# counters of the system, in which other CPUs and an IOMMU of its own would show. Prints
-# the counts; false if a test fails.
+# kunit_generic_pt TREE LOG: KUnit of the IO page tables, the generic ones and LPAE, in user
+# mode Linux: it compares counters of the system, in which other CPUs and an IOMMU of its
+# own would show. Prints the counts; false if a test fails.
 kunit_generic_pt() {
 	local counts
 	(cd "$1" && python3 tools/testing/kunit/kunit.py run --build_dir="$BUILD/uml" \
-		--kunitconfig drivers/iommu/generic_pt/.kunitconfig --jobs "$JOBS" \
+		--kunitconfig drivers/iommu/generic_pt/.kunitconfig \
+		--kconfig_add CONFIG_IOMMU_IO_PGTABLE_LPAE=y \
+		--kconfig_add CONFIG_IOMMU_IO_PGTABLE_LPAE_KUNIT_TEST=y --jobs "$JOBS" \
 		--make_options CC="ccache gcc") >"$2" 2>&1 || true
 	counts=$(sed -n 's/.*Testing complete\. *//p' "$2")
 	case $counts in
