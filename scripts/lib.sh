@@ -164,6 +164,18 @@ kunit_generic_pt() {
 	echo "$counts"
 }
 
+# split_args ARGS: into $vm_args what stands before --, options of scripts/vm, into
+# $cmdline what stands behind it.
+# shellcheck disable=SC2034 # for the caller
+split_args() {
+	vm_args=()
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		vm_args+=("$1")
+		shift
+	done
+	cmdline=("${@:2}")
+}
+
 # What the kernel's make prints, as a line for each 250 objects
 progress() {
 	awk '/^ *(CC|AS|LD|AR) / && ++n % 250 == 0 { printf "    %d objects\n", n; fflush() }'
