@@ -17,6 +17,11 @@
  *   table is freed.
  * - Walkers with the mmap lock or i_mmap lock for reading (zap, the fault path)
  *   see a huge entry until the table is there, lock, and look again.
+ * - Secondary MMUs. A split changes no translation, but is notified as if the whole
+ *   leaf were cleared. KVM maps as much as a leaf by one entry, and when it does so,
+ *   looks only for invalidations of the page that faulted. If the zap of another
+ *   page was notified and has yet to split the leaf, KVM maps that page as well.
+ *   The notification of the split is what removes it again.
  */
 
 #include <linux/gfp.h>

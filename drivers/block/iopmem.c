@@ -34,6 +34,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include <uapi/linux/p2pmem.h>
+
 enum { MODE_BLOCK, MODE_CHAR, MODE_P2PMEM };
 
 static const char *const mode_names[] = {
@@ -79,6 +81,7 @@ static DEFINE_IDA(iopmem_ida);
 /**
  * struct iopmem - a device that is bound
  * @pdev: the device
+ * @bar: number of the BAR
  * @phys: physical address of the BAR
  * @size: of the BAR in bytes
  * @id: number, for names
@@ -88,12 +91,15 @@ static DEFINE_IDA(iopmem_ida);
  * @dax: in mode block
  * @misc: in mode char
  * @ref: in mode char: open files and the driver
- * @lock: in mode char: orders faults and opens against removal. Guards @files, @dead
+ * @lock: in mode char: orders faults, opens and exports against removal. Guards
+ *	@files, @dead
  * @files: in mode char: struct iopmem_file
- * @dead: in mode char: the driver is unbound
+ * @exports: in mode char: dma-bufs
+ * @dead: in mode char: the driver is unbound, or the device is being reset
  */
 struct iopmem {
 	struct pci_dev *pdev;
+	int bar;
 	phys_addr_t phys;
 	u64 size;
 	int id;
@@ -107,6 +113,7 @@ struct iopmem {
 	struct kref ref;
 	struct rw_semaphore lock;
 	struct list_head files;
+	struct list_head exports;
 	bool dead;
 };
 
@@ -446,8 +453,33 @@ static int iopmem_fsync(struct file *file, loff_t start, loff_t end, int datasyn
 	return !f->iop->dead && device_sync(f->iop) ? 0 : -EIO;
 }
 
+/* A dma-buf, for who uses the memory longer than by O_DIRECT */
+static long iopmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct iopmem_file *f = file->private_data;
+	struct iopmem *iop = f->iop;
+	struct p2pmem_export req;
+
+	if (cmd != P2PMEM_EXPORT || !IS_ENABLED(CONFIG_PCI_P2PDMA_DMABUF))
+		return -ENOTTY;
+	/* Importers read and write. */
+	if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) != (FMODE_READ | FMODE_WRITE))
+		return -EBADF;
+	if (copy_from_user(&req, (void __user *)arg, sizeof(req)))
+		return -EFAULT;
+	if (req.flags)
+		return -EINVAL;
+	guard(rwsem_read)(&iop->lock);
+	if (iop->dead)
+		return -ENODEV;
+	return pci_p2pdma_export(&iop->exports, iop->pdev, iop->bar, req.start, req.size,
+				 req.open_flags);
+}
+
 static const struct file_operations iopmem_fops = {
 	.owner			= THIS_MODULE,
+	.unlocked_ioctl		= iopmem_ioctl,
+	.compat_ioctl		= compat_ptr_ioctl,
 	.open			= iopmem_open,
 	.release		= iopmem_release,
 	.fsync			= iopmem_fsync,
@@ -456,18 +488,27 @@ static const struct file_operations iopmem_fops = {
 	.llseek			= noop_llseek,
 };
 
-static void iopmem_remove_char(void *data)
+/* Context: The device lock is held. */
+static void iopmem_stop_char(struct iopmem *iop)
 {
-	struct iopmem *iop = data;
 	struct iopmem_file *f;
 
-	misc_deregister(&iop->misc);
 	scoped_guard(rwsem_write, &iop->lock)
 		iop->dead = true;
-	/* No fault maps anything from here on. */
+	/* No fault maps anything from here on, and nothing is exported. */
 	scoped_guard(rwsem_read, &iop->lock)
 		list_for_each_entry(f, &iop->files, node)
 			unmap_mapping_range(f->mapping, 0, 0, true);
+	if (IS_ENABLED(CONFIG_PCI_P2PDMA_DMABUF))
+		pci_p2pdma_revoke(&iop->exports);
+}
+
+static void iopmem_remove_char(void *data)
+{
+	struct iopmem *iop = data;
+
+	misc_deregister(&iop->misc);
+	iopmem_stop_char(iop);
 }
 
 static int iopmem_add_char(struct iopmem *iop, int bar)
@@ -557,7 +598,9 @@ static int iopmem_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	kref_init(&iop->ref);
 	init_rwsem(&iop->lock);
 	INIT_LIST_HEAD(&iop->files);
+	INIT_LIST_HEAD(&iop->exports);
 	iop->pdev = pdev;
+	iop->bar = nr;
 	iop->phys = pci_resource_start(pdev, nr);
 	iop->size = pci_resource_len(pdev, nr);
 	iop->wc = READ_ONCE(wc) && (pci_resource_flags(pdev, nr) & IORESOURCE_PREFETCH);
@@ -599,6 +642,8 @@ static int iopmem_suspend(struct device *dev)
 	} else if (iop->misc.name) {
 		guard(rwsem_read)(&iop->lock);
 		busy = !list_empty(&iop->files);
+		if (IS_ENABLED(CONFIG_PCI_P2PDMA_DMABUF))
+			busy |= pci_p2pdma_exported(&iop->exports);
 	}
 	if (!busy)
 		return 0;
@@ -608,10 +653,44 @@ static int iopmem_suspend(struct device *dev)
 
 static DEFINE_SIMPLE_DEV_PM_OPS(iopmem_pm_ops, iopmem_suspend, NULL);
 
+/* The device does not decode its memory while it is reset. */
+static void iopmem_reset_prepare(struct pci_dev *pdev)
+{
+	struct iopmem *iop = pci_get_drvdata(pdev);
+
+	if (iop->misc.name)
+		iopmem_stop_char(iop);
+}
+
+static void iopmem_reset_done(struct pci_dev *pdev)
+{
+	struct iopmem *iop = pci_get_drvdata(pdev);
+
+	guard(rwsem_write)(&iop->lock);
+	iop->dead = false;
+}
+
+/* A link that is frozen is reset without iopmem_reset_prepare(), and not recovered. */
+static pci_ers_result_t iopmem_error_detected(struct pci_dev *pdev, pci_channel_state_t state)
+{
+	struct iopmem *iop = pci_get_drvdata(pdev);
+
+	if (iop->misc.name && state != pci_channel_io_normal)
+		iopmem_stop_char(iop);
+	return PCI_ERS_RESULT_NO_AER_DRIVER;
+}
+
+static const struct pci_error_handlers iopmem_err_handler = {
+	.error_detected	= iopmem_error_detected,
+	.reset_prepare	= iopmem_reset_prepare,
+	.reset_done	= iopmem_reset_done,
+};
+
 /* Everything is undone by what was added with devm_add_action(), in reverse order. */
 static struct pci_driver iopmem_driver = {
 	.name		= KBUILD_MODNAME,
 	.probe		= iopmem_probe,
+	.err_handler	= &iopmem_err_handler,
 	.driver.pm	= pm_sleep_ptr(&iopmem_pm_ops),
 };
 module_pci_driver(iopmem_driver);

@@ -29,6 +29,9 @@ static long thm_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case THM_MEMREMAP:
 		if (IS_ENABLED(CONFIG_ZONE_DEVICE))
 			return tmr_ioctl(file, cmd, val);
+		break;
+	case THM_EDU:
+		return ted_ioctl(file, cmd, val);
 	}
 	return -ENOTTY;
 }
@@ -75,15 +78,25 @@ static int __init thm_init(void)
 
 	if (err)
 		return err;
+	err = ted_init();
+	if (err)
+		goto err_thi;
 	err = misc_register(&thm_misc);
 	if (err)
-		thi_exit();
+		goto err_ted;
+	return 0;
+
+err_ted:
+	ted_exit();
+err_thi:
+	thi_exit();
 	return err;
 }
 
 static void __exit thm_exit(void)
 {
 	misc_deregister(&thm_misc);
+	ted_exit();
 	thi_exit();
 }
 

@@ -12,6 +12,7 @@
 
 #include "uapi.h"
 
+struct device;
 struct pfn_extent;
 
 /* A page table entry at any level, present or not */
@@ -49,5 +50,16 @@ void thv_release(struct file *file);
 int tmr_open(struct file *file);
 long tmr_ioctl(struct file *file, unsigned int cmd, unsigned long val);
 void tmr_release(struct file *file);
+
+/* edu.c: DMA */
+int ted_init(void);
+void ted_exit(void);
+long ted_ioctl(struct file *file, unsigned int cmd, unsigned long val);
+int ted_push(u64 dma, u32 value);
+int ted_pull(u64 dma, u32 *words);
+
+/* dmabuf.c, with CONFIG_DMA_SHARED_BUFFER: an import for that device */
+long tdb_ioctl(struct device *dev, unsigned int cmd, void __user *arg);
+void tdb_drop(void);
 
 #endif /* _LIB_TEST_HUGE_MAP_H */

@@ -14,6 +14,7 @@
 #define THM_IOREMAP	0x00
 #define THM_VMAP	0x20
 #define THM_MEMREMAP	0x40
+#define THM_EDU		0x60
 
 /*
  * Parts of a real PCI BAR, mapped in all the ways that there are, in the kernel and in
@@ -480,5 +481,68 @@ struct test_memremap_p2pmem {
 #define TMR_LEAVES	_IOR(THM_MAGIC, 0x42, struct test_memremap_leaves)
 #define TMR_ACCESS	_IOWR(THM_MAGIC, 0x43, struct test_memremap_access)
 #define TMR_P2PMEM	_IOW(THM_MAGIC, 0x44, struct test_memremap_p2pmem)
+
+/* Pages for the edu device, and what one DMA copies */
+#define TED_NR_SLOT	4
+#define TED_WORDS	64
+#define TED_BYTES	(TED_WORDS * 4)
+
+/* A DMA: write @value, @value + 1, ... at @dma, or read @words there */
+struct test_edu_dma {
+	__u64	dma;
+	__u32	write;
+	__u32	value;
+	__u32	words[TED_WORDS];
+};
+
+/*
+ * Pages that the DMA API maps: @dma is where. They stay after TED_UNMAP, for TED_LOAD
+ * and TED_STORE of @value at @offset, until TED_FREE or the next TED_MAP.
+ */
+struct test_edu_page {
+	__u32	slot;
+	__u32	order;
+	__u64	dma;
+	__u64	offset;
+	__u32	value;
+	__u32	pad;
+};
+
+#define TED_DMA		_IOWR(THM_MAGIC, 0x60, struct test_edu_dma)
+#define TED_MAP		_IOWR(THM_MAGIC, 0x61, struct test_edu_page)
+#define TED_UNMAP	_IOW(THM_MAGIC, 0x62, struct test_edu_page)
+#define TED_FREE	_IOW(THM_MAGIC, 0x63, struct test_edu_page)
+#define TED_LOAD	_IOWR(THM_MAGIC, 0x64, struct test_edu_page)
+#define TED_STORE	_IOWR(THM_MAGIC, 0x65, struct test_edu_page)
+
+/* What an importer does when a dma-buf is taken away, and such as are refused */
+enum {
+	TDB_NOW,		/* unmap */
+	TDB_LATE,		/* unmap after TDB_LATE_MS */
+	TDB_DEAF,		/* cannot be told */
+	TDB_LOCAL,		/* cannot reach a peer */
+};
+
+#define TDB_LATE_MS	500
+
+/*
+ * A dma-buf for the edu device: import @fd, one at a time, and map it: at @dma, @bytes
+ * in all. Is it @mapped, how often was the importer @notified? TDB_DMA is TED_DMA at an
+ * offset of it.
+ */
+struct test_edu_import {
+	__s32	fd;
+	__u32	how;
+	__u64	dma;
+	__u64	bytes;
+	__u32	mapped;
+	__u32	notified;
+};
+
+#define TDB_IMPORT	_IOWR(THM_MAGIC, 0x68, struct test_edu_import)
+#define TDB_MAP		_IOWR(THM_MAGIC, 0x69, struct test_edu_import)
+#define TDB_STATE	_IOWR(THM_MAGIC, 0x6a, struct test_edu_import)
+#define TDB_DROP	_IOWR(THM_MAGIC, 0x6b, struct test_edu_import)
+#define TDB_DMA		_IOWR(THM_MAGIC, 0x6c, struct test_edu_dma)
 
 #endif /* _LIB_TEST_HUGE_MAP_UAPI_H */

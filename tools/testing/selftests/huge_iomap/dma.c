@@ -13,7 +13,6 @@
 
 #include "kselftest_harness.h"
 
-#define PCI_DEVICES	"/sys/bus/pci/devices"
 #define HUGE_PAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 /* Registers of the device, and its buffer as it sees it */
@@ -55,27 +54,6 @@ struct area {
 	char *va;
 	__u64 iova, bytes, leaf;
 };
-
-static bool find_edu(struct edu *e)
-{
-	DIR *dir = opendir(PCI_DEVICES);
-	char path[300], vendor[16], device[16];
-	struct dirent *entry;
-	bool found = false;
-
-	while (dir && !found && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), PCI_DEVICES "/%s/vendor", entry->d_name);
-		if (!read_line(path, vendor, sizeof(vendor)))
-			continue;
-		snprintf(path, sizeof(path), PCI_DEVICES "/%s/device", entry->d_name);
-		found = read_line(path, device, sizeof(device)) &&
-			!strcmp(vendor, "0x1234") && !strcmp(device, "0x11e8");
-		snprintf(e->name, sizeof(e->name), "%.31s", entry->d_name);
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
 
 static __u64 edu_read(struct edu *e, int reg)
 {
@@ -325,7 +303,7 @@ static const char *open_edu(struct edu *e, enum api api)
 	*e = (struct edu) {
 		.api = api, .fd = { .device = -1, .container = -1, .group = -1 },
 	};
-	if (!find_edu(e))
+	if (!find_pci("0x1234", "0x11e8", 0, e->name, sizeof(e->name)))
 		return "no edu device";
 	read_line(HUGE_PAGES, e->huge_pages, sizeof(e->huge_pages));
 	if (bind_device(e->name, "vfio-pci"))

@@ -5,18 +5,33 @@
 
 #include "huge_iomap_vfio.h"
 
+#include "kselftest.h"
+
 /* Only VT-d has them. */
 #define IO_PAGE_TABLES	"/sys/kernel/debug/iommu/intel"
 
 /* An entry that maps */
 struct entry {
 	__u64 iova, pa, bytes;
+	bool writable;
 };
 
 struct io_table {
 	struct entry *entry;
 	long nr, max;
+	__u64 root;		/* physical address: another domain has another one */
 };
+
+static inline void add_entry(struct io_table *t, struct entry e)
+{
+	if (t->nr == t->max) {
+		t->max = t->max * 2 + 1024;
+		t->entry = realloc(t->entry, t->max * sizeof(*t->entry));
+		if (!t->entry)
+			exit(1);
+	}
+	t->entry[t->nr++] = e;
+}
 
 /* All that is mapped for a PCI device; false if that cannot be read */
 static inline bool read_io_table_of(const char *name, struct io_table *t)
@@ -29,6 +44,7 @@ static inline bool read_io_table_of(const char *name, struct io_table *t)
 	snprintf(path, sizeof(path), IO_PAGE_TABLES "/%s/domain_translation_struct", name);
 	f = fopen(path, "r");
 	t->nr = 0;
+	t->root = 0;
 	if (!f)
 		return false;
 	while (getline(&line, &len, f) > 0) {
@@ -37,18 +53,16 @@ static inline bool read_io_table_of(const char *name, struct io_table *t)
 		int n = sscanf(line, "0x%llx | %llx %llx %llx %llx %llx", &pfn, &v[0],
 			       &v[1], &v[2], &v[3], &v[4]);
 
-		if (n < 4)
+		if (n < 4) {
+			if (strstr(line, " @0x"))
+				t->root = strtoull(strstr(line, " @0x") + 2, NULL, 16);
 			continue;
-		if (t->nr == t->max) {
-			t->max = t->max * 2 + 1024;
-			t->entry = realloc(t->entry, t->max * sizeof(*t->entry));
-			if (!t->entry)
-				exit(1);
 		}
-		t->entry[t->nr++] = (struct entry) {
+		add_entry(t, (struct entry) {
 			.iova = pfn * SZ_4K, .bytes = sizes[n - 4],
 			.pa = v[n - 2] & 0xffffffffff000ull & ~(sizes[n - 4] - 1),
-		};
+			.writable = v[n - 2] & 2,
+		});
 	}
 	free(line);
 	fclose(f);
@@ -164,6 +178,58 @@ static inline int ioas_map_file(struct vfio *fd, __u32 ioas, int file, __u64 sta
 		return errno;
 	*iova = map.iova;
 	return 0;
+}
+
+/* Pages that are pinned in the whole system, accounted for or not */
+static inline long pins_held(void)
+{
+	char *line = NULL;
+	size_t len = 0;
+	long n, held = 0;
+	FILE *f;
+
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	f = fopen("/proc/vmstat", "r");
+	while (f && getline(&line, &len, f) > 0) {
+		if (sscanf(line, "nr_foll_pin_acquired %ld", &n) == 1)
+			held += n;
+		if (sscanf(line, "nr_foll_pin_released %ld", &n) == 1)
+			held -= n;
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return held;
+}
+
+/* All allocations, and of many some */
+static inline int next_nth(int n)
+{
+	return n + (n < 40 ? 1 : n / 3);
+}
+
+static inline unsigned int next_random(unsigned int *seed)
+{
+	*seed = *seed * 1103515245 + 12345;
+	return *seed >> 8;
+}
+
+/* All of it, with the largest entries that fit: the BAR and the IOVA are congruent */
+static inline bool is_mapped(const struct io_table *t, __u64 iova, __u64 bytes, __u64 pa)
+{
+	const struct ideal ideal = ideal_leaves(iova, pa, bytes, THI_1G);
+	__u64 leaves[THI_NR_LEAF];
+	bool good = true;
+
+	mapped_to(t, iova, bytes, pa, leaves);
+	for (int i = 0; i < THI_NR_LEAF; i++) {
+		if (leaves[i] / leaf_sizes[i] == ideal.nr[i])
+			continue;
+		ksft_print_msg("%#llx: %llu leaves of %s, not %llu\n", iova,
+			       leaves[i] / leaf_sizes[i], leaf_names[i], ideal.nr[i]);
+		good = false;
+	}
+	return good;
 }
 
 #endif /* __SELFTEST_HUGE_IOMAP_IOMMU_H */

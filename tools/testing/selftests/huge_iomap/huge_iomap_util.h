@@ -30,6 +30,7 @@
 #define MINUTES(n)	(60 * SLOW * (n))
 
 #define SZ_4K		0x1000ULL
+#define SZ_64K		0x10000ULL
 #define SZ_1M		0x100000ULL
 #define SZ_2M		0x200000ULL
 #define SZ_1G		0x40000000ULL

@@ -11,6 +11,33 @@
 #include <linux/vfio.h>
 
 #define PCI_NAME	"0000:00:02.0"
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+
+/*
+ * The name of a PCI device with these IDs, as sysfs has them, behind @skip others; false
+ * if there is none
+ */
+static inline bool find_pci(const char *vendor, const char *device, int skip, char *name,
+			    size_t len)
+{
+	char path[300], has_vendor[16], has_device[16];
+	DIR *dir = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), PCI_DEVICES "/%s/vendor", entry->d_name);
+		if (!read_line(path, has_vendor, sizeof(has_vendor)))
+			continue;
+		snprintf(path, sizeof(path), PCI_DEVICES "/%s/device", entry->d_name);
+		found = read_line(path, has_device, sizeof(has_device)) &&
+			!strcmp(has_vendor, vendor) && !strcmp(has_device, device) && !skip--;
+		snprintf(name, len, "%.31s", entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
 
 /*
  * Bind a PCI device to a driver; "\n": to the one that claims it. 0 or an errno; a
@@ -100,18 +127,27 @@ static inline int bar_dmabuf(struct vfio *fd, __u64 from, __u64 bytes)
 	return ioctl(fd->device, VFIO_DEVICE_FEATURE, &buf);
 }
 
+/* The file of the group of a device, which is a directory in sysfs. -1: see errno */
+static inline int open_group_file(const char *device)
+{
+	char path[300], link[256] = {};
+
+	snprintf(path, sizeof(path), "%s/iommu_group", device);
+	if (readlink(path, link, sizeof(link) - 1) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	return open(path, O_RDWR);
+}
+
 /* By its group and a container of @type. False: see errno */
 static inline bool open_group_of(const char *name, int type, struct vfio *fd)
 {
-	char path[96], link[256] = {};
+	char path[96];
 
 	*fd = (struct vfio) { .device = -1, .container = -1, .group = -1 };
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", name);
-	if (readlink(path, link, sizeof(link) - 1) < 0)
-		return false;
-	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s", name);
 	fd->container = open("/dev/vfio/vfio", O_RDWR);
-	fd->group = open(path, O_RDWR);
+	fd->group = open_group_file(path);
 	if (fd->container < 0 || fd->group < 0 ||
 	    ioctl(fd->group, VFIO_GROUP_SET_CONTAINER, &fd->container) ||
 	    ioctl(fd->container, VFIO_SET_IOMMU, type))

@@ -11,25 +11,6 @@
 
 #define AREA	(4 * SZ_1G)
 #define IOVA	(8 * SZ_1G)
-#define SZ_64K	(16 * SZ_4K)
-
-/* All of it, with the largest entries that fit: the BAR and the IOVA are congruent */
-static bool is_mapped(const struct io_table *t, __u64 iova, __u64 bytes, __u64 pa)
-{
-	const struct ideal ideal = ideal_leaves(iova, pa, bytes, THI_1G);
-	__u64 leaves[THI_NR_LEAF];
-	bool good = true;
-
-	mapped_to(t, iova, bytes, pa, leaves);
-	for (int i = 0; i < THI_NR_LEAF; i++) {
-		if (leaves[i] / leaf_sizes[i] == ideal.nr[i])
-			continue;
-		ksft_print_msg("%#llx: %llu leaves of %s, not %llu\n", iova,
-			       leaves[i] / leaf_sizes[i], leaf_names[i], ideal.nr[i]);
-		good = false;
-	}
-	return good;
-}
 
 FIXTURE(type1) {
 	struct vfio fd;
@@ -99,12 +80,6 @@ TEST_F_TIMEOUT(type1, runs, MINUTES(2))
 		}
 		ASSERT_EQ(0, munmap(va, bytes));
 	}
-}
-
-static unsigned int next_random(unsigned int *seed)
-{
-	*seed = *seed * 1103515245 + 12345;
-	return *seed >> 8;
 }
 
 /* Pieces of the BAR beside each other, in any order, in the same page tables */
@@ -211,34 +186,6 @@ TEST_F(type1, ram_of_mem)
 	munmap(ram, SZ_4K);
 	close(pagemap);
 	close(mem);
-}
-
-/* Pages that are pinned in the whole system, accounted for or not */
-static long pins_held(void)
-{
-	char *line = NULL;
-	size_t len = 0;
-	long n, held = 0;
-	FILE *f;
-
-	write_file("/proc/sys/vm/stat_refresh", "1");
-	f = fopen("/proc/vmstat", "r");
-	while (f && getline(&line, &len, f) > 0) {
-		if (sscanf(line, "nr_foll_pin_acquired %ld", &n) == 1)
-			held += n;
-		if (sscanf(line, "nr_foll_pin_released %ld", &n) == 1)
-			held -= n;
-	}
-	free(line);
-	if (f)
-		fclose(f);
-	return held;
-}
-
-/* All allocations, and of many some */
-static int next_nth(int n)
-{
-	return n + (n < 40 ? 1 : n / 3);
 }
 
 /*

@@ -5,6 +5,7 @@
  */
 #include "huge_iomap_vfio.h"
 
+#include <limits.h>
 #include <linux/kvm.h>
 
 #include "kselftest_harness.h"
@@ -35,6 +36,7 @@ FIXTURE(kvm) {
 	struct kvm_run *run;
 	char *ram, *bar;
 	__u64 offset;
+	bool two_tables;	/* the CPU walks the guest's tables and KVM's */
 	int max;
 };
 
@@ -87,14 +89,31 @@ static int set_cpuid(int kvm, int vcpu)
 	       ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 }
 
-static int set_slot(int vm, int slot, __u64 gpa, __u64 bytes, void *va)
+static int set_slot_flags(int vm, int slot, int flags, __u64 gpa, __u64 bytes, void *va)
 {
 	struct kvm_userspace_memory_region region = {
-		.slot = slot, .guest_phys_addr = gpa, .memory_size = bytes,
-		.userspace_addr = (unsigned long)va,
+		.slot = slot, .flags = flags, .guest_phys_addr = gpa,
+		.memory_size = bytes, .userspace_addr = (unsigned long)va,
 	};
 
 	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static int set_slot(int vm, int slot, __u64 gpa, __u64 bytes, void *va)
+{
+	return set_slot_flags(vm, slot, 0, gpa, bytes, va);
+}
+
+/* Map memory for the guest, as its read faults would. 0 or an errno */
+static int prefault(int vcpu, __u64 gpa, __u64 bytes)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = bytes };
+
+	while (range.size) {
+		if (ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range) && errno != EINTR)
+			return errno;
+	}
+	return 0;
 }
 
 FIXTURE_SETUP(kvm)
@@ -113,7 +132,12 @@ FIXTURE_SETUP(kvm)
 	ASSERT_TRUE(open_cdev(&self->fd)) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(0, ioctl(self->fd.device, VFIO_DEVICE_GET_REGION_INFO, &info));
 	self->offset = info.offset;
+	self->two_tables = ioctl(self->kvm, KVM_CHECK_EXTENSION,
+				 KVM_CAP_PRE_FAULT_MEMORY) > 0;
 	self->max = fault_max_leaf();
+	/* One table for both has leaves no larger than the guest's. */
+	if (!self->two_tables && self->max == THI_1G)
+		self->max = THI_2M;
 	self->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->ram);
@@ -250,6 +274,172 @@ TEST_F_TIMEOUT(kvm, nested_leaves, MINUTES(5))
 	ASSERT_EQ(0, guest_sum(self->vcpu, self->run, 0, SZ_2M, &sum));
 	EXPECT_EQ(want, sum);
 	ASSERT_EQ(0, munmap(other, BAR_BYTES));
+}
+
+/* How many leaves of each size the guest has; false on error */
+static bool count_nested(int stats, long nr[THI_NR_LEAF])
+{
+	nr[THI_4K] = vm_stat(stats, "pages_4k");
+	nr[THI_2M] = vm_stat(stats, "pages_2m");
+	nr[THI_1G] = vm_stat(stats, "pages_1g");
+	return nr[THI_4K] >= 0 && nr[THI_2M] >= 0 && nr[THI_1G] >= 0;
+}
+
+/*
+ * A nested leaf is no larger than the host's, than what is congruent in both address
+ * spaces, and than what the slot has of it.
+ */
+TEST_F_TIMEOUT(kvm, slots, MINUTES(5))
+{
+	static const struct {
+		__u64 from, gpa, bytes;
+		long nr[THI_NR_LEAF];
+	} slots[] = {
+		{ 0, 0, 2 * SZ_1G, { 0, 0, 2 } },
+		{ 0, SZ_2M, 2 * SZ_1G, { 0, 1024, 0 } },
+		{ SZ_2M, SZ_2M, 2 * SZ_1G, { 0, 512, 1 } },
+		{ SZ_1G, SZ_4K, 2 * SZ_2M, { 1024, 0, 0 } },
+		{ SZ_1G + SZ_2M + SZ_4K, SZ_4K, 2 * SZ_2M, { 512, 1, 0 } },
+	};
+	const bool has_1g = self->max == THI_1G;
+	long nr[THI_NR_LEAF];
+	__u64 sum;
+
+	if (self->max == THI_4K || !self->two_tables)
+		SKIP(return, "no huge leaves, or no nested paging");
+	for (__u64 o = 0; o < BAR_BYTES; o += SZ_4K * 511)
+		store(self->bar + o, pattern(o));
+	for (int i = 0; i < ARRAY_SIZE(slots); i++) {
+		const __u64 from = slots[i].from, bytes = slots[i].bytes;
+		const long *want = slots[i].nr;
+
+		ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, 0, NULL));
+		ASSERT_TRUE(count_nested(self->stats, nr));
+		EXPECT_EQ(0, nr[THI_4K] + nr[THI_2M] + nr[THI_1G]);
+
+		ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA + slots[i].gpa, bytes,
+				      self->bar + from));
+		ASSERT_EQ(0, prefault(self->vcpu, BAR_GPA + slots[i].gpa, bytes));
+		ASSERT_TRUE(count_nested(self->stats, nr));
+		EXPECT_EQ(want[THI_4K], nr[THI_4K]) TH_LOG("%d", i);
+		EXPECT_EQ(want[THI_2M] + (has_1g ? 0 : 512 * want[THI_1G]), nr[THI_2M])
+			TH_LOG("%d", i);
+		EXPECT_EQ(has_1g ? want[THI_1G] : 0, nr[THI_1G]) TH_LOG("%d", i);
+
+		ASSERT_EQ(0, guest_sum(self->vcpu, self->run, slots[i].gpa, bytes, &sum));
+		EXPECT_EQ(host_sum(self->bar, from, bytes), sum) TH_LOG("%d", i);
+	}
+}
+
+/* The log of writes needs small leaves. After it KVM looks the large ones up again. */
+TEST_F_TIMEOUT(kvm, log_writes, MINUTES(5))
+{
+	const long nr_2m = self->max == THI_2M ? 512 : 0, nr_1g = self->max == THI_1G;
+	long nr[THI_NR_LEAF];
+
+	if (self->max == THI_4K || !self->two_tables)
+		SKIP(return, "no huge leaves, or no nested paging");
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, 0, NULL));
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, SZ_1G, self->bar));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, prefault(self->vcpu, BAR_GPA, SZ_1G));
+		ASSERT_TRUE(count_nested(self->stats, nr));
+		EXPECT_EQ(0, nr[THI_4K]);
+		EXPECT_EQ(nr_2m, nr[THI_2M]);
+		EXPECT_EQ(nr_1g, nr[THI_1G]);
+
+		ASSERT_EQ(0, set_slot_flags(self->vm, 1, KVM_MEM_LOG_DIRTY_PAGES, BAR_GPA,
+					    SZ_1G, self->bar));
+		ASSERT_EQ(0, prefault(self->vcpu, BAR_GPA + 5 * SZ_2M, SZ_4K));
+		ASSERT_TRUE(count_nested(self->stats, nr));
+		EXPECT_LT(0, nr[THI_4K]);
+		EXPECT_EQ(0, nr[THI_1G]);
+
+		ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, SZ_1G, self->bar));
+		ASSERT_TRUE(count_nested(self->stats, nr));
+		EXPECT_EQ(0, nr[THI_4K]);
+		EXPECT_EQ(nr_2m, nr[THI_2M]);
+		EXPECT_EQ(nr_1g, nr[THI_1G]);
+	}
+}
+
+/* Where the guest has less at once than the host, a split leaves other GiBs alone. */
+TEST_F_TIMEOUT(kvm, split, MINUTES(5))
+{
+	const __u64 gpa = BAR_GPA + SZ_2M, cut = SZ_1G + 7 * SZ_2M + 5 * SZ_4K;
+	long nr[THI_NR_LEAF];
+	__u64 sum, want;
+
+	if (self->max != THI_1G)
+		SKIP(return, "no leaves of 1 GiB");
+	for (__u64 o = 0; o < 2 * SZ_1G; o += SZ_2M)
+		store(self->bar + o, pattern(o));
+	want = host_sum(self->bar, 0, 2 * SZ_1G);
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, 0, NULL));
+	ASSERT_EQ(0, set_slot(self->vm, 1, gpa, 2 * SZ_1G, self->bar));
+	ASSERT_EQ(0, prefault(self->vcpu, gpa, 2 * SZ_1G));
+	EXPECT_EQ(1024, vm_stat(self->stats, "pages_2m"));
+
+	ASSERT_EQ(0, munmap(self->bar + cut, SZ_4K));
+	ASSERT_TRUE(count_nested(self->stats, nr));
+	EXPECT_LE(512, nr[THI_2M]);
+	EXPECT_GT(1024, nr[THI_2M]);
+	EXPECT_EQ(EFAULT, guest_sum(self->vcpu, self->run, SZ_2M + cut, SZ_4K, &sum));
+	ASSERT_EQ(0, guest_sum(self->vcpu, self->run, SZ_2M, 2 * SZ_1G, &sum));
+	EXPECT_EQ(want, sum);
+	EXPECT_EQ(1023, vm_stat(self->stats, "pages_2m"));
+}
+
+/* The fewest ns to map a page for the guest, of a few hundred pages; -1 on error */
+static long least_ns(int vcpu, __u64 gpa)
+{
+	long least = LONG_MAX;
+
+	for (__u64 end = gpa + SZ_2M; gpa < end; gpa += SZ_4K) {
+		struct timespec begin;
+		long ns;
+
+		clock_gettime(CLOCK_MONOTONIC, &begin);
+		if (prefault(vcpu, gpa, SZ_4K))
+			return -1;
+		ns = ns_since(&begin);
+		if (ns < least)
+			least = ns;
+	}
+	return least;
+}
+
+/*
+ * If no huge leaf is possible KVM need not ask how large the host's is. If one is, the
+ * lookup of the page has told that: it costs the same.
+ */
+TEST_F_TIMEOUT(kvm, cost_of_size, MINUTES(2))
+{
+	const __u64 bytes = 2 * SZ_2M, apart = BAR_GPA + SZ_1G + SZ_4K;
+	long asked, other;
+	char *va;
+
+	if (!clock_counts_instructions() || !self->two_tables)
+		SKIP(return, "not counting instructions, or no nested paging");
+	va = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd.device,
+		  self->offset);
+	ASSERT_NE(MAP_FAILED, va);
+	ASSERT_EQ(0, (unsigned long)va % SZ_2M);
+	ASSERT_EQ(0, madvise(va, bytes, MADV_NOHUGEPAGE));
+	for (__u64 o = 0; o < bytes; o += SZ_4K)
+		load(va + o);
+
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, 0, NULL));
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, bytes, va));
+	asked = least_ns(self->vcpu, BAR_GPA);
+	ASSERT_LT(0, asked);
+	ASSERT_EQ(0, set_slot(self->vm, 1, BAR_GPA, 0, NULL));
+	ASSERT_EQ(0, set_slot(self->vm, 1, apart, bytes, va));
+	other = least_ns(self->vcpu, apart - SZ_4K + SZ_2M);
+	ASSERT_LT(0, other);
+	TH_LOG("%ld instructions, %ld if it can only be a page", asked, other);
+	EXPECT_LT(asked, other + 30);
+	ASSERT_EQ(0, munmap(va, bytes));
 }
 
 TEST_HARNESS_MAIN
