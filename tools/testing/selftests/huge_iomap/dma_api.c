@@ -158,23 +158,27 @@ static int same(const struct words *words, __u32 value)
 /* DMA in both directions at an offset of what is mapped at @dma */
 #define EXPECT_REACHES(slot, dma, offset) do {				\
 	const __u32 to_ = fresh(), from_ = fresh();			\
+	const __u64 at_ = offset, dma_ = (dma) + at_;			\
+	const int slot_ = slot;						\
 	struct words words_;						\
 									\
-	ASSERT_EQ(0, push(self->fd, (dma) + (offset), to_));		\
-	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot, offset, to_));	\
-	ASSERT_EQ(0, set_words(self->fd, slot, offset, from_));		\
-	ASSERT_EQ(0, pull(self->fd, (dma) + (offset), &words_));	\
+	ASSERT_EQ(0, push(self->fd, dma_, to_));			\
+	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot_, at_, to_));	\
+	ASSERT_EQ(0, set_words(self->fd, slot_, at_, from_));		\
+	ASSERT_EQ(0, pull(self->fd, dma_, &words_));			\
 	EXPECT_EQ(TED_WORDS, same(&words_, from_));			\
 } while (0)
 
 #define EXPECT_BLOCKED(slot, dma, offset) do {				\
+	const __u64 at_ = offset, dma_ = (dma) + at_;			\
 	const __u32 old_ = fresh();					\
+	const int slot_ = slot;						\
 	struct words words_;						\
 									\
-	ASSERT_EQ(0, set_words(self->fd, slot, offset, old_));		\
-	ASSERT_EQ(0, push(self->fd, (dma) + (offset), fresh()));	\
-	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot, offset, old_));	\
-	ASSERT_EQ(0, pull(self->fd, (dma) + (offset), &words_));	\
+	ASSERT_EQ(0, set_words(self->fd, slot_, at_, old_));		\
+	ASSERT_EQ(0, push(self->fd, dma_, fresh()));			\
+	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot_, at_, old_));	\
+	ASSERT_EQ(0, pull(self->fd, dma_, &words_));			\
 	EXPECT_EQ(0, same(&words_, old_));				\
 } while (0)
 
