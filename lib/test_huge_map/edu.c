@@ -156,23 +156,34 @@ static long ted_page(unsigned int cmd, void __user *arg)
 long ted_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 {
 	void __user *arg = (void __user *)val;
+	bool import = false;
 
-	guard(mutex)(&ted_lock);
-	if (!ted.pdev)
-		return -ENODEV;
 	switch (cmd) {
 	case TED_DMA:
-		return ted_dma(arg);
 	case TED_MAP:
 	case TED_UNMAP:
 	case TED_FREE:
 	case TED_LOAD:
 	case TED_STORE:
-		return ted_page(cmd, arg);
+		break;
+	case TDB_IMPORT:
+	case TDB_MAP:
+	case TDB_STATE:
+	case TDB_DROP:
+	case TDB_DMA:
+		import = IS_ENABLED(CONFIG_DMA_SHARED_BUFFER);
+		if (import)
+			break;
+		fallthrough;
+	default:
+		return -ENOTTY;
 	}
-	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
+	guard(mutex)(&ted_lock);
+	if (!ted.pdev)
+		return -ENODEV;
+	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) && import)
 		return tdb_ioctl(&ted.pdev->dev, cmd, arg);
-	return -ENOTTY;
+	return cmd == TED_DMA ? ted_dma(arg) : ted_page(cmd, arg);
 }
 
 static int ted_probe(struct pci_dev *pdev, const struct pci_device_id *id)
