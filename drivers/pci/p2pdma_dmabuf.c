@@ -53,8 +53,9 @@ static bool decodes_memory(struct pci_dev *pdev)
 {
 	u16 command;
 
-	return pdev->current_state < PCI_D3hot &&
-	       !pci_read_config_word(pdev, PCI_COMMAND, &command) &&
+	if (pdev->current_state == PCI_D3hot || pdev->current_state == PCI_D3cold)
+		return false;
+	return !pci_read_config_word(pdev, PCI_COMMAND, &command) &&
 	       !PCI_POSSIBLE_ERROR(command) &&
 	       (pdev->no_command_memory || (command & PCI_COMMAND_MEMORY));
 }
