@@ -179,7 +179,7 @@ static void tdb_state(struct test_edu_import *req)
 	dma_resv_unlock(resv);
 }
 
-/* Context: the mutex of edu.c is held. */
+/* Context: the mutex of edu.c is held, which has looked at @cmd. */
 long tdb_ioctl(struct device *dev, unsigned int cmd, void __user *arg)
 {
 	struct test_edu_import req;
@@ -204,8 +204,6 @@ long tdb_ioctl(struct device *dev, unsigned int cmd, void __user *arg)
 	case TDB_DROP:
 		tdb_drop();
 		break;
-	default:
-		error = -ENOTTY;
 	}
 	if (error)
 		return error;

@@ -171,10 +171,10 @@ long ted_ioctl(struct file *file, unsigned int cmd, unsigned long val)
 	case TDB_STATE:
 	case TDB_DROP:
 	case TDB_DMA:
-		import = IS_ENABLED(CONFIG_DMA_SHARED_BUFFER);
-		if (import)
-			break;
-		fallthrough;
+		if (!IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
+			return -ENOTTY;
+		import = true;
+		break;
 	default:
 		return -ENOTTY;
 	}

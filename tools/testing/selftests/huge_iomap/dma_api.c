@@ -4,7 +4,7 @@
  * IOTLB is flushed strictly, after the flush queue has run if lazily, never without
  * translation. The test driver maps pages for QEMU's "edu" device, which copies.
  */
-#include "huge_iomap_vfio.h"
+#include "huge_iomap_edu.h"
 
 #include "kselftest_harness.h"
 
@@ -12,10 +12,6 @@
 #define QUEUE_SECONDS	1
 
 enum { PAGE, NEIGHBOUR, OTHER };
-
-struct words {
-	__u32 value[TED_WORDS];
-};
 
 FIXTURE(dma_api) {
 	int fd;
@@ -39,7 +35,6 @@ FIXTURE_VARIANT_ADD(dma_api, passthrough) { "identity", 0, false, 0 };
 /* "DMA", "DMA-FQ" or "identity": for the group of the device, whose driver is unbound */
 FIXTURE_SETUP(dma_api)
 {
-	char path[96];
 	int error;
 
 	self->fd = open("/dev/test_huge_map", O_RDWR);
@@ -51,8 +46,7 @@ FIXTURE_SETUP(dma_api)
 		 "/sys/bus/pci/devices/%s/iommu_group/type", self->name);
 	if (!read_line(self->type, self->was, sizeof(self->was)))
 		SKIP(return, "no IOMMU");
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", self->name);
-	write_file(path, self->name);
+	unbind_device(self->name);
 	error = write_file(self->type, variant->type) ?: bind_device(self->name, "test_edu");
 	if (error) {
 		write_file(self->type, self->was);
@@ -65,12 +59,8 @@ FIXTURE_SETUP(dma_api)
 
 FIXTURE_TEARDOWN(dma_api)
 {
-	char path[96];
-
 	if (self->was[0]) {
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind",
-			 self->name);
-		write_file(path, self->name);
+		unbind_device(self->name);
 		write_file(self->type, self->was);
 		bind_device(self->name, "\n");
 	}
@@ -78,31 +68,7 @@ FIXTURE_TEARDOWN(dma_api)
 		close(self->fd);
 }
 
-static __u32 fresh(void)
-{
-	static __u32 value = 0x20000000;
-
-	return value += 0x1000;
-}
-
 /* All of these: 0 or an errno */
-static int push(int fd, __u64 dma, __u32 value)
-{
-	struct test_edu_dma req = { .dma = dma, .write = 1, .value = value };
-
-	return ioctl(fd, TED_DMA, &req) ? errno : 0;
-}
-
-static int pull(int fd, __u64 dma, struct words *words)
-{
-	struct test_edu_dma req = { .dma = dma };
-
-	if (ioctl(fd, TED_DMA, &req))
-		return errno;
-	memcpy(words, req.words, sizeof(*words));
-	return 0;
-}
-
 static int map_page(int fd, int slot, int order, __u64 *dma)
 {
 	struct test_edu_page req = { .slot = slot, .order = order };
@@ -146,40 +112,31 @@ static int set_words(int fd, int slot, __u64 offset, __u32 value)
 	return 0;
 }
 
-static int same(const struct words *words, __u32 value)
-{
-	int n = 0;
-
-	for (int i = 0; i < TED_WORDS; i++)
-		n += words->value[i] == value + i;
-	return n;
-}
-
 /* DMA in both directions at an offset of what is mapped at @dma */
 #define EXPECT_REACHES(slot, dma, offset) do {				\
 	const __u32 to_ = fresh(), from_ = fresh();			\
 	const __u64 at_ = offset, dma_ = (dma) + at_;			\
 	const int slot_ = slot;						\
-	struct words words_;						\
+	struct test_edu_dma req_;					\
 									\
-	ASSERT_EQ(0, push(self->fd, dma_, to_));			\
+	ASSERT_EQ(0, push(self->fd, TED_DMA, dma_, to_));		\
 	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot_, at_, to_));	\
 	ASSERT_EQ(0, set_words(self->fd, slot_, at_, from_));		\
-	ASSERT_EQ(0, pull(self->fd, dma_, &words_));			\
-	EXPECT_EQ(TED_WORDS, same(&words_, from_));			\
+	ASSERT_EQ(0, pull(self->fd, TED_DMA, dma_, &req_));		\
+	EXPECT_EQ(TED_WORDS, same(&req_, from_));				\
 } while (0)
 
 #define EXPECT_BLOCKED(slot, dma, offset) do {				\
 	const __u64 at_ = offset, dma_ = (dma) + at_;			\
 	const __u32 old_ = fresh();					\
 	const int slot_ = slot;						\
-	struct words words_;						\
+	struct test_edu_dma req_;					\
 									\
 	ASSERT_EQ(0, set_words(self->fd, slot_, at_, old_));		\
-	ASSERT_EQ(0, push(self->fd, dma_, fresh()));			\
+	ASSERT_EQ(0, push(self->fd, TED_DMA, dma_, fresh()));	\
 	EXPECT_EQ(TED_WORDS, same_words(self->fd, slot_, at_, old_));	\
-	ASSERT_EQ(0, pull(self->fd, dma_, &words_));			\
-	EXPECT_EQ(0, same(&words_, old_));				\
+	ASSERT_EQ(0, pull(self->fd, TED_DMA, dma_, &req_));		\
+	EXPECT_EQ(0, same(&req_, old_));				\
 } while (0)
 
 /* Both ends of what was unmapped; what lies beside it is not touched. */

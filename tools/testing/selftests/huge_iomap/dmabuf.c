@@ -5,12 +5,12 @@
  * and taken away, while it is used. p2pdma has to let both devices talk to each other,
  * as it does for all with a CPU of AMD.
  */
+#include "huge_iomap_edu.h"
 #include "huge_iomap_iommu.h"
 #include "huge_iomap_iopmem.h"
 
 #include <linux/p2pmem.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "kselftest_harness.h"
 
@@ -91,27 +91,6 @@ static int drop(int drv)
 	return ioctl(drv, TDB_DROP, &req) ? errno : 0;
 }
 
-/* DMA at an offset of the import, or at an address */
-static int push(int drv, unsigned long cmd, __u64 at, __u32 value)
-{
-	struct test_edu_dma req = { .dma = at, .write = 1, .value = value };
-
-	return ioctl(drv, cmd, &req) ? errno : 0;
-}
-
-static int pull(int drv, unsigned long cmd, __u64 at, struct test_edu_dma *req)
-{
-	*req = (struct test_edu_dma) { .dma = at };
-	return ioctl(drv, cmd, req) ? errno : 0;
-}
-
-static __u32 fresh(void)
-{
-	static __u32 value = 0x30000000;
-
-	return value += 0x1000;
-}
-
 static void set_words(char *p, __u32 value)
 {
 	for (int i = 0; i < TED_WORDS; i++)
@@ -127,15 +106,6 @@ static int same_words(char *p, __u32 value)
 
 	for (int i = 0; i < TED_WORDS; i++)
 		n += load(p + 4 * i) == value + i;
-	return n;
-}
-
-static int same(const struct test_edu_dma *req, __u32 value)
-{
-	int n = 0;
-
-	for (int i = 0; i < TED_WORDS; i++)
-		n += req->words[i] == value + i;
 	return n;
 }
 
@@ -358,7 +328,7 @@ TEST_F(dmabuf, refused)
 TEST_F_TIMEOUT(dmabuf, unbind, MINUTES(3))
 {
 	const __u64 from = variant->dev == DEV_IOPMEM ? START : 0;
-	struct timespec begin, end;
+	struct timespec begin;
 	char path[96], *bar;
 	int fd;
 
@@ -367,7 +337,7 @@ TEST_F_TIMEOUT(dmabuf, unbind, MINUTES(3))
 		const __u32 old = fresh();
 		int buf = export_part(&self->mem, BYTES);
 		int other = export_part(&self->mem, SZ_4K);
-		__s64 ms;
+		long ms;
 
 		ASSERT_LE(0, buf);
 		ASSERT_LE(0, other);
@@ -375,8 +345,7 @@ TEST_F_TIMEOUT(dmabuf, unbind, MINUTES(3))
 		EXPECT_REACHES(2 * SZ_2M);
 		clock_gettime(CLOCK_MONOTONIC, &begin);
 		release_bar(&self->bar);
-		clock_gettime(CLOCK_MONOTONIC, &end);
-		ms = (end.tv_sec - begin.tv_sec) * 1000LL + (end.tv_nsec - begin.tv_nsec) / 1000000;
+		ms = ns_since(&begin) / 1000000;
 		if (how == TDB_LATE)
 			EXPECT_LE(TDB_LATE_MS * 9 / 10, ms);
 		ASSERT_EQ(0, state(self->drv, &now));
@@ -409,16 +378,14 @@ TEST_F_TIMEOUT(dmabuf, unbind, MINUTES(3))
 }
 
 struct load {
-	int drv;
-	atomic_bool stop;
-	int pushes, error;
+	int drv, pushes, error;
 };
 
 static void *push_on(void *arg)
 {
 	struct load *load = arg;
 
-	while (!load->stop && !load->error) {
+	while (!load->error) {
 		load->error = push(load->drv, TDB_DMA, load->pushes % 4 * SZ_1M, fresh());
 		load->pushes += !load->error;
 	}

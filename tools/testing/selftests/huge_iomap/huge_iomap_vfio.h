@@ -39,6 +39,14 @@ static inline bool find_pci(const char *vendor, const char *device, int skip, ch
 	return found;
 }
 
+static inline void unbind_device(const char *name)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", name);
+	write_file(path, name);
+}
+
 /*
  * Bind a PCI device to a driver; "\n": to the one that claims it. 0 or an errno; a
  * driver that refuses the device is no error here.
@@ -47,8 +55,7 @@ static inline int bind_device(const char *name, const char *driver)
 {
 	char path[96];
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", name);
-	write_file(path, name);
+	unbind_device(name);
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", name);
 	if (write_file(path, driver))
 		return errno;
