@@ -8,7 +8,7 @@ KERNEL ?= plain
 unexport KERNEL
 NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
-.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
+.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable coverage bench check check-bisect check-series series tree kernel export shell apply deb hw clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck|kcsan"
 	@echo "make proof        prove the arithmetic of leaves with cbmc (3 minutes)"
 	@echo "make mutants M=x  wrong edits of the code, which the tests have to notice (hours; M: a regex)"
+	@echo "make coverage     lines of the series' code that its tests reach (1 hour)"
 	@echo "make programs     memtester, stress-ng and fio on the devices of the VM"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
@@ -99,6 +100,11 @@ programs: tree
 mutants: kernel
 	@scripts/initramfs
 	@soak/mutants '$(M)'
+
+coverage: tree
+	@scripts/kernel coverage
+	@scripts/initramfs
+	@scripts/coverage
 
 stable:
 	@scripts/deps

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Kernel mappings, by the test driver: parts of the BAR by ioremap() and its like, and
- * arrays of pages by vmap(). The model: what was asked for, and which pages of it have
- * been unmapped. The driver reads the page tables and compares them with its own copy
- * of the array.
+ * Kernel mappings, by the test driver: parts of the BAR by ioremap() and its like,
+ * arrays of pages and of pfns by vmap() and vmap_pfn(), and struct pages by
+ * memremap_pages(). The model: what was asked for, and which pages of it have been
+ * unmapped. The driver reads the page tables and compares them with its own copy of the
+ * array.
  */
 #include "soak.h"
 
@@ -54,18 +55,37 @@ static struct {
 
 enum kind {
 	OP_IOREMAP, OP_IOUNMAP, OP_ACCESS, OP_IO_LEAVES, OP_IO_TYPE, OP_BAD, OP_VMAP,
-	OP_VUNMAP, OP_PART, OP_RO, OP_VM_LEAVES, OP_CHECK, OP_PURGE, OP_LIMIT, NR_KIND,
+	OP_VUNMAP, OP_PART, OP_RO, OP_VM_LEAVES, OP_CHECK, OP_PURGE, OP_LIMIT, OP_PAGES,
+	OP_MTRR, NR_KIND,
 };
 static const char * const kind_names[NR_KIND] = {
 	"ioremap", "iounmap", "access", "leaves", "set_memory_uc", "bad_ranges", "vmap",
 	"vunmap", "vunmap_range", "set_memory_ro", "vmap_leaves", "vmap_check", "purge", "limit",
+	"memremap_pages", "mtrr",
 };
 static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
+
+/* The driver has one mapping with struct pages for each file. */
+static int pages_file = -1;
+static bool have_pages;
+
+static bool unmap_pages(void)
+{
+	struct test_memremap_leaves l;
+
+	have_pages = false;
+	if (ioctl(pages_file, TMR_UNMAP))
+		return soak_bad("memunmap_pages: %s", strerror(errno));
+	if (ioctl(pages_file, TMR_LEAVES, &l))
+		return soak_bad("leaves of struct pages: %s", strerror(errno));
+	return !(l.nr[0] + l.nr[1] + l.nr[2]) || soak_bad("memunmap_pages leaves leaves");
+}
 
 static bool prepare(void)
 {
 	driver = open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
-	if (driver < 0)
+	pages_file = open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
+	if (driver < 0 || pages_file < 0)
 		return soak_bad("no driver: %s", strerror(errno));
 	for (unsigned int i = 0; i < GIANT; i++) {
 		struct test_huge_vmap_alloc a = {
@@ -121,6 +141,9 @@ static bool kernel_reset(bool first)
 	fail_nth(0);
 	if (driver < 0 && !prepare())
 		return false;
+	drop_mtrr();
+	if (have_pages && !unmap_pages())
+		return false;
 	for (int i = 0; i < IO_SLOTS; i++)
 		if (io[i].used && !io_unmap(&io[i]))
 			return false;
@@ -164,10 +187,14 @@ static void kernel_choose(struct op *op)
 		op->a = near_leaf(r, from, to);
 		op->b = some_length(r, to - op->a);
 	} else if (op->kind == OP_VMAP) {
-		op->src = below(r, THV_VMAP_PFN);
+		op->src = below(r, THV_NR_HOW);
 		op->prot = 1 + below(r, 12);		/* pieces */
 		op->advice = below(r, 40) == 0;		/* with the page of 1 GiB */
 	}
+	if (!below(r, 120))
+		op->kind = OP_PAGES;
+	else if (!below(r, 400))
+		op->kind = OP_MTRR;
 	if (opt_fail && !below(r, 6) && op->kind != OP_PART)
 		op->fail_nth = 1 + below(r, 10);
 }
@@ -248,6 +275,31 @@ static bool io_type(struct io_slot *s, const struct op *op, bool *failed)
 	if (err)
 		refused[OP_IO_TYPE]++;
 	return err || soak_bad("set_memory_*() of device memory");
+}
+
+/*
+ * Parts of the BAR by their pfns: 2 MiB or more, congruent or not, with pages from
+ * elsewhere among them
+ */
+static u32 choose_pfns(const struct op *op, struct test_huge_vmap_piece *p, u64 *nr)
+{
+	const u64 bar = bar_phys / PAGE;
+	struct rnd r = { op->c };
+	u32 n = 0;
+
+	*nr = 0;
+	while (n < op->prot) {
+		const u64 first = near_leaf(&r, WC_FIRST, BAR_PAGES);
+		const bool back = !below(&r, 4);
+		u64 len = some_length(&r, back ? first - WC_FIRST + 1 : BAR_PAGES - first);
+
+		if (len > 3 * PAGES_2M)
+			len = 1 + len % (3 * PAGES_2M);
+		p[n++] = (struct test_huge_vmap_piece) {
+			.block = THV_PFN, .first = bar + first, .nr = len, .step = back ? -1 : 1 };
+		*nr += len;
+	}
+	return n;
 }
 
 /* Pieces that look right at the ends and are not in the middle, and others */
@@ -359,7 +411,7 @@ static bool do_vmap(const struct op *op, bool *failed)
 		return false;
 	if (op->advice && op->src != THV_VMAP)
 		return true;
-	m.nr = choose_pieces(op, p, &nr);
+	m.nr = op->src == THV_VMAP_PFN ? choose_pfns(op, p, &nr) : choose_pieces(op, p, &nr);
 	fail_nth(op->fail_nth);
 	err = ioctl(driver, THV_MAP, &m) ? errno : 0;
 	*failed = op->fail_nth && fail_end();
@@ -392,7 +444,7 @@ static bool do_part(struct vm_slot *s, const struct op *op, bool *failed)
 		return vm_leaves(s, 0, s->nr, false);
 	}
 	/* What is not there cannot be changed. */
-	if (s->cut || part.nr > 4096)
+	if (s->cut || part.nr > 4096 || s->how == THV_VMAP_PFN)
 		return true;
 	fail_nth(op->fail_nth);
 	err = ioctl(driver, THV_SET_RO, &part) ? errno : 0;
@@ -415,12 +467,60 @@ static bool vm_check(struct vm_slot *s, const struct op *op)
 	struct test_huge_vmap_part part = { .handle = s->handle };
 	long n;
 
-	if (s->cut)
+	if (s->cut || s->how == THV_VMAP_PFN)
 		return true;
 	part.first = offset_of(op, s->nr);
 	part.nr = some_length(&r, s->nr - part.first);
 	n = ioctl(driver, THV_CHECK, &part);
 	return !n || soak_bad("vmap: %ld pages have other contents", n);
+}
+
+static bool do_pages(const struct op *op, bool *failed)
+{
+	static const u32 types[] = { TMR_GENERIC, TMR_FS_DAX, TMR_P2PDMA };
+	static u64 nr;
+	struct rnd r = { op->c };
+	struct test_memremap_map m = {
+		.type = types[below(&r, 3)], .flags = below(&r, 2) ? TMR_WC : 0,
+	};
+	struct test_memremap_access a = {}, again;
+	struct test_memremap_leaves l;
+	int err;
+
+	if (!have_pages) {
+		u64 first = near_leaf(&r, 0, PAGES_1G - 64 * PAGES_2M) / PAGES_2M * PAGES_2M;
+
+		nr = (1 + below(&r, 64)) * PAGES_2M;
+		m.offset = (PAGES_FIRST + worker_nr * PAGES_1G + first) * PAGE;
+		m.bytes = nr * PAGE;
+		fail_nth(op->fail_nth);
+		err = ioctl(pages_file, TMR_MAP, &m) ? errno : 0;
+		*failed = op->fail_nth && fail_end();
+		if (err) {
+			refused[OP_PAGES]++;
+			return *failed || soak_bad("memremap_pages of %#llx, type %d %lld: %s",
+						   (long long)m.offset, m.type,
+						   (long long)m.flags, strerror(err));
+		}
+		have_pages = true;
+	}
+	if (ioctl(pages_file, TMR_LEAVES, &l))
+		return soak_bad("leaves of struct pages: %s", strerror(errno));
+	if (l.wrong || l.no_page || l.nr[0] + l.nr[1] * PAGES_2M + l.nr[2] * PAGES_1G < nr)
+		return soak_bad("memremap_pages: of %llu pages %llu are wrong, %llu have none",
+				(long long)nr, (long long)l.wrong, (long long)l.no_page);
+	a.offset = below(&r, nr) * PAGE + 4 * (1 + worker_nr);
+	a.value = op->c;
+	a.write = 1;
+	a.kmap = below(&r, 2);
+	again = a;
+	again.write = again.value = 0;
+	again.kmap = !a.kmap;
+	if (ioctl(pages_file, TMR_ACCESS, &a) || ioctl(pages_file, TMR_ACCESS, &again))
+		return soak_bad("access to struct pages: %s", strerror(errno));
+	if (again.value != a.value)
+		return soak_bad("memremap_pages: %#x written, %#x read", a.value, again.value);
+	return below(&r, 3) || unmap_pages();
 }
 
 static bool kernel_apply(const struct op *op)
@@ -473,6 +573,13 @@ static bool kernel_apply(const struct op *op)
 	case OP_LIMIT:
 		write_text("/sys/kernel/mm/huge_iomap/limit", limits[op->c % 4]);
 		break;
+	case OP_PAGES:
+		ok = do_pages(op, &failed);
+		break;
+	case OP_MTRR:
+		ok = toggle_mtrr(WC_END + op->c % (BAR_PAGES - WC_END), 1ULL << op->d % 19,
+				 op->d % 2);
+		break;
 	}
 	failed_alloc[op->kind] += failed;
 	return ok;
@@ -491,6 +598,7 @@ static void kernel_report(FILE *to)
 		fprintf(to, "#   %s: %llu, refused %llu, an allocation failed %llu\n",
 			kind_names[i], (long long)done[i], (long long)refused[i],
 			(long long)failed_alloc[i]);
+	fprintf(to, "#   MTRRs that were set: %llu\n", (long long)mtrrs_set);
 }
 
 /* What is mapped goes with the file: a child opens its own. */
@@ -498,6 +606,9 @@ static void kernel_leave(void)
 {
 	close(driver);
 	driver = -1;
+	close(pages_file);
+	pages_file = -1;
+	have_pages = false;
 	memset(io, 0, sizeof(io));
 	memset(vm, 0, sizeof(vm));
 	if (giant != MAP_FAILED)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Random operations for a time, by several workers, with readers beside them.
- *   soak [-s SEED] [-t SECONDS] [-n OPERATIONS] [-u USERS] [-k KERNELS] [-r] [-v] [-F]
+ *   soak [-s SEED] [-t SECONDS] [-n OPERATIONS] [-u USERS] [-k KERNELS] [-j THREADS]
+ *        [-r] [-v] [-F]
  *     -u, -k  so many workers with user mappings, and with kernel mappings
+ *     -j      so many threads of each worker with user mappings touch pages meanwhile
  *     -r      readers of /proc and debugfs besides
  *     -v      the BAR belongs to vfio-pci: vfio instead of the test driver
  *     -F      no allocation fails
@@ -12,12 +14,14 @@
  */
 #include "soak.h"
 
+#include <asm/mtrr.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -28,7 +32,7 @@
 #define EPOCH		1000	/* operations */
 
 bool opt_vfio, opt_alone, opt_fail = true;
-int worker_nr;
+int opt_touch, worker_nr;
 const char *bar_device;
 u64 bar_phys;
 volatile u32 *mirror;
@@ -92,6 +96,44 @@ bool same_types(bool first)
 		return soak_bad("%ld ranges have a memory type, %ld had", n, types);
 	types = n;
 	return true;
+}
+
+/* They go with the file that they are set by, too. */
+static int mtrr_fd = -1;
+static struct mtrr_sentry mtrr;
+u64 mtrrs_set;
+
+bool toggle_mtrr(u64 page, u64 pages, bool wc)
+{
+	if (mtrr_fd < 0)
+		mtrr_fd = open("/proc/mtrr", O_RDWR | O_CLOEXEC);
+	if (mtrr_fd < 0)
+		return soak_bad("/proc/mtrr: %s", strerror(errno));
+	if (mtrr.size) {
+		if (ioctl(mtrr_fd, MTRRIOC_DEL_ENTRY, &mtrr))
+			return soak_bad("MTRR of %#llx: not deleted: %s",
+					(unsigned long long)mtrr.base, strerror(errno));
+		mtrr.size = 0;
+		return true;
+	}
+	mtrr = (struct mtrr_sentry) {
+		.base = bar_phys + page / pages * pages * PAGE, .size = pages * PAGE,
+		.type = wc ? MTRR_TYPE_WRCOMB : MTRR_TYPE_UNCACHABLE,
+	};
+	/* There are few of them, and they must not overlap as they like. */
+	if (ioctl(mtrr_fd, MTRRIOC_ADD_ENTRY, &mtrr))
+		mtrr.size = 0;
+	else
+		mtrrs_set++;
+	return true;
+}
+
+void drop_mtrr(void)
+{
+	if (mtrr_fd >= 0)
+		close(mtrr_fd);
+	mtrr_fd = -1;
+	mtrr.size = 0;
 }
 
 /* A page in [from, to): often one where a leaf begins or ends, or one beside it */
@@ -413,7 +455,7 @@ int main(int argc, char **argv)
 	time_t seconds = 60;
 	double took;
 
-	while ((c = getopt(argc, argv, "s:t:n:u:k:rvF")) != -1) {
+	while ((c = getopt(argc, argv, "s:t:n:u:k:j:rvF")) != -1) {
 		switch (c) {
 		case 's':
 			seed = strtoull(optarg, NULL, 0);
@@ -429,6 +471,9 @@ int main(int argc, char **argv)
 			break;
 		case 'k':
 			kernels = atoi(optarg);
+			break;
+		case 'j':
+			opt_touch = atoi(optarg);
 			break;
 		case 'r':
 			want_readers = true;
@@ -450,7 +495,7 @@ int main(int argc, char **argv)
 	}
 	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
 		return 2;
-	opt_alone = users + kernels == 1 && !want_readers;
+	opt_alone = users + kernels == 1 && !opt_touch && !want_readers;
 	if (!find_bar() || (opt_vfio && !bind_vfio()) || !map_mirror() || pipe(fds)) {
 		perror("no BAR");
 		return 1;
@@ -462,8 +507,8 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	printf("# seed %llu, %d + %d workers%s%s%s, %ld seconds\n", (unsigned long long)seed,
-	       users, kernels, want_readers ? ", readers" : "", opt_vfio ? ", vfio" : "",
+	printf("# seed %llu, %d + %d workers, %d threads%s%s%s, %ld seconds\n",
+	       (unsigned long long)seed, users, kernels, users * opt_touch, want_readers ? ", readers" : "", opt_vfio ? ", vfio" : "",
 	       opt_fail ? ", allocations fail" : "", (long)seconds);
 	fflush(stdout);
 

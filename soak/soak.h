@@ -32,6 +32,8 @@ typedef uint64_t u64;
 #define WC_END		(4 * PAGES_1G)
 /* The rest is mapped by the kernel: UC- up to here, then WC */
 #define WC_FIRST	(WC_END + PAGES_1G + PAGES_1G / 4)
+/* Behind them, 1 GiB for each kernel worker: it gets struct pages */
+#define PAGES_FIRST	(BAR_PAGES + PAGES_1G)
 
 static inline u32 stamp(u64 page)
 {
@@ -73,6 +75,7 @@ extern const struct worker_ops user_worker, kernel_worker;
 extern bool opt_vfio;		/* the BAR belongs to vfio-pci */
 extern bool opt_alone;		/* no other worker: what the system counts is ours */
 extern bool opt_fail;		/* let allocations fail */
+extern int opt_touch;		/* threads that touch pages, for each user worker */
 extern int worker_nr;
 extern const char *bar_device;	/* directory in sysfs */
 extern u64 bar_phys;
@@ -122,6 +125,10 @@ bool soak_bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * with a message by soak_bad(), if not
  */
 bool same_types(bool first);
+/* Give a part of the BAR another MTRR, or take that back. False, by soak_bad() */
+bool toggle_mtrr(u64 page, u64 pages, bool wc);
+void drop_mtrr(void);
+extern u64 mtrrs_set;
 long read_number(const char *path, const char *key);
 bool write_text(const char *path, const char *text);
 

@@ -11,6 +11,7 @@
 #include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <linux/vfio.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -72,12 +73,12 @@ static int uffd = -1;
 enum kind {
 	OP_MAP, OP_UNMAP, OP_PROTECT, OP_MOVE, OP_SHRINK, OP_GROW, OP_ADVISE, OP_LOCK,
 	OP_UNLOCK, OP_BIND, OP_UFFD, OP_FORK, OP_LIMIT, OP_PROC, OP_DECODE, OP_ANYWHERE,
-	OP_MEM_FILE, NR_KIND,
+	OP_MEM_FILE, OP_RESET, OP_MTRR, NR_KIND,
 };
 static const char * const kind_names[NR_KIND] = {
 	"mmap", "munmap", "mprotect", "mremap", "mremap_shrink", "mremap_grow", "madvise",
 	"mlock", "munlock", "mbind", "userfaultfd", "fork", "limit", "proc", "decode",
-	"mmap_anywhere", "proc_mem",
+	"mmap_anywhere", "proc_mem", "reset", "mtrr",
 };
 static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
 
@@ -456,6 +457,43 @@ static int open_vfio(void)
 	return device;
 }
 
+/*
+ * Faults and accesses, while the mappings change. What a page shows is not known, but
+ * that it is one of the BAR, or that nothing is decoded.
+ */
+static volatile bool touch_bad;
+static volatile u32 touch_saw;
+
+static void *touch(void *arg)
+{
+	struct rnd r = { (unsigned long)arg };
+
+	while (!touch_bad) {
+		volatile u32 *at = (volatile u32 *)addr_of(near_leaf(&r, 0, WINDOW_PAGES));
+		u32 v;
+
+		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES && v && v != ~0U) {
+			touch_saw = v;
+			touch_bad = true;
+		}
+		/* No worker looks at this word. */
+		try_store(at + PAGE / 4 - 1, v);
+	}
+	return NULL;
+}
+
+static bool start_touching(void)
+{
+	static bool started;
+	pthread_t thread;
+
+	for (long i = 0; i < opt_touch && !started; i++)
+		if (pthread_create(&thread, NULL, touch, (void *)(i + 1)))
+			return soak_bad("no thread");
+	started = true;
+	return !touch_bad || soak_bad("a thread saw %#x", touch_saw);
+}
+
 static bool prepare(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
@@ -495,6 +533,9 @@ static bool user_reset(bool first)
 	if (!window && !prepare())
 		return false;
 	fail_nth(0);
+	drop_mtrr();
+	if (!start_touching())
+		return false;
 	if (!first && !do_proc(&r))
 		return false;
 	if (munmap(window, WINDOW_PAGES * PAGE))
@@ -584,6 +625,10 @@ static void user_choose(struct op *op)
 		op->kind = OP_PROC;
 	else if (!below(r, 100) && vfio_device >= 0 && opt_alone)
 		op->kind = OP_DECODE;
+	if (!below(r, 400))
+		op->kind = OP_MTRR;
+	else if (!below(r, 200) && vfio_device >= 0 && opt_alone)
+		op->kind = OP_RESET;
 	if (nr_pieces > MAX_PIECES / 4) {
 		op->kind = OP_UNMAP;
 		op->b = WINDOW_PAGES;
@@ -614,7 +659,13 @@ static void user_choose(struct op *op)
 		op->d = 1 + below(r, PAGES_2M);
 	if (opt_fail && !below(r, 6))
 		op->fail_nth = 1 + below(r, 8);
-	if (op->kind == OP_LIMIT || op->kind == OP_PROC || op->kind == OP_DECODE)
+	if (op->kind == OP_MTRR) {
+		op->c = near_leaf(r, 0, BAR_PAGES);
+		op->d = 1ULL << below(r, 19);
+		op->flags = below(r, 2);
+	}
+	if (op->kind == OP_LIMIT || op->kind == OP_PROC || op->kind == OP_DECODE ||
+	    op->kind == OP_RESET || op->kind == OP_MTRR)
 		op->fail_nth = 0;
 }
 
@@ -995,6 +1046,15 @@ static bool do_decode(struct rnd *r, const struct op *op)
 	return ok;
 }
 
+/* The device is as before, and all that is mapped shows it. */
+static bool do_reset(void)
+{
+	if (!ioctl(vfio_device, VFIO_DEVICE_RESET))
+		return true;
+	refused[OP_RESET]++;
+	return errno == ENOTTY || errno == EAGAIN || soak_bad("reset: %s", strerror(errno));
+}
+
 static bool user_apply(const struct op *op)
 {
 	static const char * const limits[] = { "4K", "2M", "1G", "1G" };
@@ -1041,6 +1101,12 @@ static bool user_apply(const struct op *op)
 	case OP_DECODE:
 		ok = do_decode(&r, op);
 		break;
+	case OP_RESET:
+		ok = do_reset();
+		break;
+	case OP_MTRR:
+		ok = toggle_mtrr(op->c, op->d, op->flags);
+		break;
 	default:
 		ok = do_other(op, &failed);
 	}
@@ -1070,6 +1136,9 @@ static void user_print(const struct op *op, char *text, int len)
 		n += snprintf(text + n, len - n, " to %#llx", (long long)op->d);
 	if (op->kind == OP_ADVISE)
 		n += snprintf(text + n, len - n, " advice %d", op->advice);
+	if (op->kind == OP_MTRR)
+		n += snprintf(text + n, len - n, " %s, %#llx pages around %#llx or none",
+			      op->flags ? "WC" : "UC", (long long)op->d, (long long)op->c);
 	if (op->fail_nth)
 		snprintf(text + n, len - n, ", allocation %d fails", op->fail_nth);
 }
@@ -1080,6 +1149,7 @@ static void user_report(FILE *to)
 		fprintf(to, "#   %s: %llu, refused %llu, an allocation failed %llu\n",
 			kind_names[i], (long long)done[i], (long long)refused[i],
 			(long long)failed_alloc[i]);
+	fprintf(to, "#   MTRRs that were set: %llu\n", (long long)mtrrs_set);
 }
 
 /* Its files are for all of its children. */
