@@ -110,7 +110,8 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc)
 	if (mtrr_fd < 0)
 		return soak_bad("/proc/mtrr: %s", strerror(errno));
 	if (mtrr.size) {
-		if (ioctl(mtrr_fd, MTRRIOC_DEL_ENTRY, &mtrr))
+		/* It returns the number of a register. */
+		if (ioctl(mtrr_fd, MTRRIOC_DEL_ENTRY, &mtrr) < 0)
 			return soak_bad("MTRR of %#llx: not deleted: %s",
 					(unsigned long long)mtrr.base, strerror(errno));
 		mtrr.size = 0;
@@ -121,7 +122,7 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc)
 		.type = wc ? MTRR_TYPE_WRCOMB : MTRR_TYPE_UNCACHABLE,
 	};
 	/* There are few of them, and they must not overlap as they like. */
-	if (ioctl(mtrr_fd, MTRRIOC_ADD_ENTRY, &mtrr))
+	if (ioctl(mtrr_fd, MTRRIOC_ADD_ENTRY, &mtrr) < 0)
 		mtrr.size = 0;
 	else
 		mtrrs_set++;

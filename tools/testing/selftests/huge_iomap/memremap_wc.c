@@ -165,6 +165,46 @@ TEST_F_TIMEOUT(memremap, large, MINUTES(2))
 	EXPECT_TRUE(is_gone(self->dev, 8 * SZ_1G));
 }
 
+/*
+ * Each allocation fails in turn: all of it is mapped, or nothing is. The range is in two
+ * sections and under two entries of a PUD table.
+ */
+TEST_F_TIMEOUT(memremap, allocations, MINUTES(5))
+{
+	const __u64 offset = SZ_1G - SZ_128M, bytes = 2 * SZ_128M;
+	int nth = open("/proc/self/fail-nth", O_RDWR), err, left = 0, failed = 0;
+
+	if (nth < 0 || !can_fail_nth() || !can_fail_pages())
+		SKIP(return, "the kernel has no failing allocations");
+	ASSERT_EQ(0, map(self->dev, TMR_GENERIC, TMR_WC, offset, bytes));
+	ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
+	for (int n = 1; !left; n++) {
+		ASSERT_TRUE(set_fail_nth(nth, n));
+		err = map(self->dev, TMR_GENERIC, TMR_WC, offset, bytes);
+		left = get_fail_nth(nth);
+		ASSERT_TRUE(set_fail_nth(nth, 0));
+		if (err) {
+			failed++;
+			ASSERT_EQ(ENOMEM, err);
+		} else {
+			ASSERT_TRUE(is_mapped(self->dev, offset, bytes,
+					      index_of(self->pat, TMR_WC), self->gbpages));
+			ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
+		}
+		ASSERT_TRUE(is_gone(self->dev, bytes)) {
+			TH_LOG("allocation %d has failed", n);
+		}
+		ASSERT_EQ(self->all, pat_entries(0, -1ULL));
+	}
+	EXPECT_LT(0, failed);
+	/* Nothing of it decides for the next one. */
+	ASSERT_EQ(0, map(self->dev, TMR_GENERIC, TMR_WT, offset, bytes));
+	EXPECT_TRUE(is_mapped(self->dev, offset, bytes, index_of(self->pat, TMR_WT),
+			      self->gbpages));
+	ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
+	close(nth);
+}
+
 TEST_F_TIMEOUT(memremap, refused, MINUTES(2))
 {
 	static const __u64 flags[] = { 3, 5, 6, 7, 8, 16, 12, 32, 1ULL << 40, -1ULL };
