@@ -67,7 +67,8 @@ static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
 
 /* The driver has one mapping with struct pages for each file. */
 static int pages_file = -1;
-static bool have_pages;
+static bool have_pages, pages_wc;
+static u64 nr_pages;
 
 static bool unmap_pages(void)
 {
@@ -78,7 +79,8 @@ static bool unmap_pages(void)
 		return soak_bad("memunmap_pages: %s", strerror(errno));
 	if (ioctl(pages_file, TMR_LEAVES, &l))
 		return soak_bad("leaves of struct pages: %s", strerror(errno));
-	return !(l.nr[0] + l.nr[1] + l.nr[2]) || soak_bad("memunmap_pages leaves leaves");
+	return (!(l.nr[0] + l.nr[1] + l.nr[2]) && l.no_page == nr_pages) ||
+	       soak_bad("memunmap_pages leaves leaves, or struct pages");
 }
 
 static bool prepare(void)
@@ -278,8 +280,8 @@ static bool io_type(struct io_slot *s, const struct op *op, bool *failed)
 }
 
 /*
- * Parts of the BAR by their pfns: 2 MiB or more, congruent or not, with pages from
- * elsewhere among them
+ * Parts of the BAR by their pfns, forwards and backwards, often ones that a leaf could
+ * map
  */
 static u32 choose_pfns(const struct op *op, struct test_huge_vmap_piece *p, u64 *nr)
 {
@@ -478,7 +480,6 @@ static bool vm_check(struct vm_slot *s, const struct op *op)
 static bool do_pages(const struct op *op, bool *failed)
 {
 	static const u32 types[] = { TMR_GENERIC, TMR_FS_DAX, TMR_P2PDMA };
-	static u64 nr;
 	struct rnd r = { op->c };
 	struct test_memremap_map m = {
 		.type = types[below(&r, 3)], .flags = below(&r, 2) ? TMR_WC : 0,
@@ -490,9 +491,9 @@ static bool do_pages(const struct op *op, bool *failed)
 	if (!have_pages) {
 		u64 first = near_leaf(&r, 0, PAGES_1G - 64 * PAGES_2M) / PAGES_2M * PAGES_2M;
 
-		nr = (1 + below(&r, 64)) * PAGES_2M;
+		nr_pages = (1 + below(&r, 64)) * PAGES_2M;
 		m.offset = (PAGES_FIRST + worker_nr * PAGES_1G + first) * PAGE;
-		m.bytes = nr * PAGE;
+		m.bytes = nr_pages * PAGE;
 		fail_nth(op->fail_nth);
 		err = ioctl(pages_file, TMR_MAP, &m) ? errno : 0;
 		*failed = op->fail_nth && fail_end();
@@ -503,13 +504,17 @@ static bool do_pages(const struct op *op, bool *failed)
 						   (long long)m.flags, strerror(err));
 		}
 		have_pages = true;
+		pages_wc = m.flags;
 	}
 	if (ioctl(pages_file, TMR_LEAVES, &l))
 		return soak_bad("leaves of struct pages: %s", strerror(errno));
-	if (l.wrong || l.no_page || l.nr[0] + l.nr[1] * PAGES_2M + l.nr[2] * PAGES_1G < nr)
+	if (l.wrong || l.no_page ||
+	    l.nr[0] + l.nr[1] * PAGES_2M + l.nr[2] * PAGES_1G != nr_pages)
 		return soak_bad("memremap_pages: of %llu pages %llu are wrong, %llu have none",
-				(long long)nr, (long long)l.wrong, (long long)l.no_page);
-	a.offset = below(&r, nr) * PAGE + 4 * (1 + worker_nr);
+				(long long)nr_pages, (long long)l.wrong, (long long)l.no_page);
+	if (l.type == THI_MIXED || (l.type == THI_WC) != pages_wc)
+		return soak_bad("memremap_pages: type %u", l.type);
+	a.offset = below(&r, nr_pages) * PAGE + 4 * (1 + worker_nr);
 	a.value = op->c;
 	a.write = 1;
 	a.kmap = below(&r, 2);
@@ -577,8 +582,10 @@ static bool kernel_apply(const struct op *op)
 		ok = do_pages(op, &failed);
 		break;
 	case OP_MTRR:
-		ok = toggle_mtrr(WC_END + op->c % (BAR_PAGES - WC_END), 1ULL << op->d % 19,
-				 op->d % 2);
+		/* Of its mappings, or of its struct pages */
+		ok = toggle_mtrr(op->c % 2 ? WC_END + op->c / 2 % (BAR_PAGES - WC_END) :
+				 PAGES_FIRST + worker_nr * PAGES_1G + op->c / 2 % PAGES_1G,
+				 1ULL << op->d / 2 % 19, op->d % 2);
 		break;
 	}
 	failed_alloc[op->kind] += failed;
@@ -606,6 +613,7 @@ static void kernel_leave(void)
 {
 	close(driver);
 	driver = -1;
+	drop_mtrr();
 	close(pages_file);
 	pages_file = -1;
 	have_pages = false;

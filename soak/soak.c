@@ -102,6 +102,15 @@ bool same_types(bool first)
 static int mtrr_fd = -1;
 static struct mtrr_sentry mtrr;
 u64 mtrrs_set;
+static u64 refused;
+
+void drop_mtrr(void)
+{
+	if (mtrr_fd >= 0)
+		close(mtrr_fd);
+	mtrr_fd = -1;
+	mtrr.size = 0;
+}
 
 bool toggle_mtrr(u64 page, u64 pages, bool wc)
 {
@@ -111,9 +120,14 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc)
 		return soak_bad("/proc/mtrr: %s", strerror(errno));
 	if (mtrr.size) {
 		/* It returns the number of a register. */
-		if (ioctl(mtrr_fd, MTRRIOC_DEL_ENTRY, &mtrr) < 0)
+		const bool deleted = ioctl(mtrr_fd, MTRRIOC_DEL_ENTRY, &mtrr) >= 0;
+
+		if (!deleted && opt_alone)
 			return soak_bad("MTRR of %#llx: not deleted: %s",
 					(unsigned long long)mtrr.base, strerror(errno));
+		/* One that another worker's encloses has no register of its own. */
+		if (!deleted)
+			drop_mtrr();
 		mtrr.size = 0;
 		return true;
 	}
@@ -122,19 +136,14 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc)
 		.type = wc ? MTRR_TYPE_WRCOMB : MTRR_TYPE_UNCACHABLE,
 	};
 	/* There are few of them, and they must not overlap as they like. */
-	if (ioctl(mtrr_fd, MTRRIOC_ADD_ENTRY, &mtrr) < 0)
+	if (ioctl(mtrr_fd, MTRRIOC_ADD_ENTRY, &mtrr) < 0) {
 		mtrr.size = 0;
-	else
-		mtrrs_set++;
+		/* Alone, most of them work. */
+		return ++refused < 50 || mtrrs_set || !opt_alone ||
+		       soak_bad("no MTRR can be set: %s", strerror(errno));
+	}
+	mtrrs_set++;
 	return true;
-}
-
-void drop_mtrr(void)
-{
-	if (mtrr_fd >= 0)
-		close(mtrr_fd);
-	mtrr_fd = -1;
-	mtrr.size = 0;
 }
 
 /* A page in [from, to): often one where a leaf begins or ends, or one beside it */

@@ -459,10 +459,11 @@ static int open_vfio(void)
 
 /*
  * Faults and accesses, while the mappings change. What a page shows is not known, but
- * that it is one of the BAR, or that nothing is decoded.
+ * that it is one of the BAR: with threads, decode stays on.
  */
 static volatile bool touch_bad;
 static volatile u32 touch_saw;
+static bool touching;
 
 static void *touch(void *arg)
 {
@@ -470,9 +471,9 @@ static void *touch(void *arg)
 
 	while (!touch_bad) {
 		volatile u32 *at = (volatile u32 *)addr_of(near_leaf(&r, 0, WINDOW_PAGES));
-		u32 v;
+		u32 v = 0;
 
-		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES && v && v != ~0U) {
+		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES) {
 			touch_saw = v;
 			touch_bad = true;
 		}
@@ -484,13 +485,12 @@ static void *touch(void *arg)
 
 static bool start_touching(void)
 {
-	static bool started;
 	pthread_t thread;
 
-	for (long i = 0; i < opt_touch && !started; i++)
+	for (long i = 0; i < opt_touch && !touching; i++)
 		if (pthread_create(&thread, NULL, touch, (void *)(i + 1)))
 			return soak_bad("no thread");
-	started = true;
+	touching = true;
 	return !touch_bad || soak_bad("a thread saw %#x", touch_saw);
 }
 
@@ -1140,9 +1140,11 @@ static void user_report(FILE *to)
 	fprintf(to, "#   MTRRs that were set: %llu\n", (long long)mtrrs_set);
 }
 
-/* Its files are for all of its children. */
+/* Its files are for all of its children, threads are not. */
 static void user_leave(void)
 {
+	drop_mtrr();
+	touching = touch_bad = false;
 }
 
 const struct worker_ops user_worker = {

@@ -182,6 +182,7 @@ TEST_F_TIMEOUT(memremap, allocations, MINUTES(5))
 		ASSERT_TRUE(set_fail_nth(nth, n));
 		err = map(self->dev, TMR_GENERIC, TMR_WC, offset, bytes);
 		left = get_fail_nth(nth);
+		ASSERT_LE(0, left);
 		ASSERT_TRUE(set_fail_nth(nth, 0));
 		if (err) {
 			failed++;
