@@ -8,7 +8,7 @@ KERNEL ?= plain
 unexport KERNEL
 NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
-.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable coverage bench check check-bisect check-series series tree kernel export shell apply deb hw clean
+.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -16,12 +16,11 @@ help:
 	@echo "make test-full    the same, and all kselftests where huge leaves are off, too"
 	@echo "make test-debug   the same under KASAN, lockdep and page table checks"
 	@echo "make test-iommus  DMA tests behind the IOMMU of AMD, and behind virtio-iommu"
-	@echo "make upstream     upstream's own selftests on base and series: the same results?"
+	@echo "make upstream     upstream's own selftests on base and series: the same results? T=mm,kvm: only those"
 	@echo "make selfcheck    CPA_DEBUG and DEBUG_VM_PGTABLE on base and series; both default MTRR types"
 	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck|kcsan"
 	@echo "make proof        prove the arithmetic of leaves with cbmc (3 minutes)"
 	@echo "make mutants M=x  wrong edits of the code, which the tests have to notice (hours; M: a regex)"
-	@echo "make coverage     lines of the series' code that its tests reach (1 hour)"
 	@echo "make programs     memtester, stress-ng and fio on the devices of the VM"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
@@ -72,12 +71,10 @@ test-iommus: tree
 	@scripts/run-tests iommus
 
 upstream: tree
-	@scripts/kernel series
-	@scripts/kernel base
 	@scripts/kernel upstream
 	@scripts/kernel upstream-base
 	@scripts/deps upstream
-	@scripts/upstream
+	@scripts/upstream '$(T)'
 
 selfcheck: tree
 	@scripts/selfcheck
@@ -100,11 +97,6 @@ programs: tree
 mutants: kernel
 	@scripts/initramfs
 	@soak/mutants '$(M)'
-
-coverage: tree
-	@scripts/kernel coverage
-	@scripts/initramfs
-	@scripts/coverage
 
 stable:
 	@scripts/deps

@@ -821,11 +821,29 @@ static bool do_protect(const struct op *op, bool *failed)
 	return true;
 }
 
+/* How many VMAs has a part of a piece? A call that failed can have cut it. */
+static int count_vmas(u64 start, u64 end)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	int n = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		unsigned long s, e;
+
+		n += sscanf(line, "%lx-%lx", &s, &e) == 2 && s < (unsigned long)addr_of(end) &&
+		     e > (unsigned long)addr_of(start);
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
 static bool do_move(const struct op *op, bool *failed)
 {
 	struct piece *p = find(op->a), moved;
 	const bool overlap = op->a < op->d + op->b && op->d < op->a + op->b;
-	bool empty = true;
+	bool empty = true, several;
 	char *from = addr_of(op->a), *to = addr_of(op->d), *got;
 	int err;
 
@@ -842,6 +860,7 @@ static bool do_move(const struct op *op, bool *failed)
 		got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE);
 		return got == from || soak_bad("mremap in place: %s", strerror(errno));
 	}
+	several = op->fail_nth && count_vmas(op->a, op->a + op->b) > 1;
 	fail_nth(op->fail_nth);
 	got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 	err = got == MAP_FAILED ? errno : 0;
@@ -864,8 +883,14 @@ static bool do_move(const struct op *op, bool *failed)
 		return err == EINVAL || soak_bad("mremap over itself: %s", strerror(err));
 	if (!*failed || err != ENOMEM)
 		return soak_bad("mremap: %s", strerror(err));
+	/* Of several VMAs the first ones may have been moved: so is 7.3. */
+	if (several) {
+		if (munmap(from, op->b * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(op->a, op->a + op->b);
+	}
 	/* What was there before may be gone, what was to be moved not. */
-	if (!empty) {
+	if (!empty || several) {
 		if (munmap(to, op->b * PAGE))
 			return soak_bad("munmap: %s", strerror(errno));
 		forget(op->d, op->d + op->b);
@@ -939,12 +964,11 @@ static bool do_advise(const struct op *op, bool *failed)
 	i = cut(op->a);
 	k = cut(end);
 	for (; i < k; i++) {
-		u8 a = advised(pieces[i].advice, op->advice);
+		const u8 want = advised(pieces[i].advice, op->advice);
+		u8 a = err && err != ENOMEM ? pieces[i].advice : want;
 
 		/* Not known: neither with it nor without it would be right. */
-		if (err && err != ENOMEM)
-			a = pieces[i].advice;
-		if (*failed && err && a != pieces[i].advice && op->advice == MADV_DONTFORK)
+		if (*failed && err && want != pieces[i].advice && op->advice == MADV_DONTFORK)
 			a |= 0x80;
 		pieces[i].advice = a;
 	}
