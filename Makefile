@@ -8,7 +8,7 @@ KERNEL ?= plain
 unexport KERNEL
 NAMED := $(if $(filter plain,$(KERNEL)),series,$(KERNEL))
 
-.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
+.PHONY: help demo test test-full test-debug test-iommus upstream selfcheck soak proof mutants programs coverage stable bench check check-bisect check-series series tree kernel export shell apply deb hw clean
 
 help:
 	@echo "make demo         boot base and series on a 16 GiB PCI BAR, compare, draw (30 minutes)"
@@ -21,7 +21,8 @@ help:
 	@echo "make soak         random operations against a model, H=HOURS SEED=N KERNEL=plain|debug|ptcheck|kcsan"
 	@echo "make proof        prove the arithmetic of leaves with cbmc (3 minutes)"
 	@echo "make mutants M=x  wrong edits of the code, which the tests have to notice (hours; M: a regex)"
-	@echo "make programs     memtester, stress-ng and fio on the devices of the VM"
+	@echo "make programs     memtester, stress-ng, fio, trinity, nvme-cli, DPDK and QEMU on the devices of the VM; P=dpdk,nvme: only those"
+	@echo "make coverage     lines of the series' code that its tests reach (40 minutes)"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"
@@ -92,7 +93,13 @@ proof: tree
 programs: tree
 	@scripts/kernel $(NAMED)
 	@scripts/initramfs
-	@scripts/programs $(KERNEL)
+	@scripts/programs $(KERNEL) $(P)
+
+coverage: tree
+	@scripts/kernel series
+	@scripts/kernel coverage
+	@scripts/initramfs
+	@scripts/coverage
 
 mutants: kernel
 	@scripts/initramfs

@@ -619,7 +619,7 @@ static void user_choose(struct op *op)
 	struct rnd *r = &rnd;
 
 	op->kind = often[below(r, sizeof(often))];
-	if (!below(r, 60))
+	if (!below(r, 150))
 		op->kind = OP_FORK;
 	else if (!below(r, 40))
 		op->kind = OP_LIMIT;

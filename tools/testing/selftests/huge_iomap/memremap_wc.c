@@ -188,8 +188,14 @@ TEST_F_TIMEOUT(memremap, allocations, MINUTES(5))
 			failed++;
 			ASSERT_EQ(ENOMEM, err);
 		} else {
+			struct test_memremap_access a = {};
+
 			ASSERT_TRUE(is_mapped(self->dev, offset, bytes,
 					      index_of(self->pat, TMR_WC), self->gbpages));
+			/* What KASAN has for it, too */
+			ASSERT_EQ(0, ioctl(self->dev, TMR_ACCESS, &a));
+			a.offset = bytes - sizeof(__u32);
+			ASSERT_EQ(0, ioctl(self->dev, TMR_ACCESS, &a));
 			ASSERT_EQ(0, ioctl(self->dev, TMR_UNMAP));
 		}
 		ASSERT_TRUE(is_gone(self->dev, bytes)) {

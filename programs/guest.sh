@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# At the head of each script that scripts/programs runs in the guest.
+# What a program says is in /tmp/NAME.log; of one that fails the end is printed.
+echo 1 4 1 7 >/proc/sys/kernel/printk
+failed=0 tried=0
+
+# verdict NAME STATUS
+verdict() {
+	tried=$((tried + 1))
+	if [ "$2" -eq 0 ]; then
+		echo "ok - $1"
+		return
+	fi
+	echo "not ok - $1: status $2"
+	{ grep -aiE -m 5 'error|fail|bad' "/tmp/$1.log"; tail -n 10 "/tmp/$1.log"; } 2>/dev/null |
+		sed 's/^/# /'
+	failed=$((failed + 1))
+}
+
+# try NAME COMMAND...
+try() {
+	name=$1
+	shift
+	status=0
+	timeout $((SLOW * 180)) "$@" >"/tmp/$name.log" 2>&1 || status=$?
+	verdict "$name" $status
+}
+
+# call NAME FUNCTION ARGUMENT...: of the shell
+call() {
+	name=$1
+	shift
+	status=0
+	"$@" >"/tmp/$name.log" 2>&1 || status=$?
+	verdict "$name" $status
+}
+
+# refused NAME REGEX COMMAND...: it fails, and says why
+refused() {
+	name=$1 regex=$2
+	shift 2
+	status=0
+	if timeout $((SLOW * 180)) "$@" >"/tmp/$name.log" 2>&1; then
+		status=100
+	else
+		grep -Eq "$regex" "/tmp/$name.log" || status=101
+	fi
+	verdict "$name" $status
+}
+
+# The BAR of 16 GiB, and that of 1 GiB beside the disks
+dev=$VFIO_SELFTESTS_BDF sysfs=/sys/bus/pci/devices/$VFIO_SELFTESTS_BDF
+for d in /sys/bus/pci/devices/*; do
+	[ "$(cat "$d/device")" != 0x1110 ] || [ "${d##*/}" = "$dev" ] || peer=${d##*/}
+done
+
+# bind DEVICE DRIVER: so that probing it succeeds
+bind() {
+	echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind" 2>/dev/null
+	echo "$2" >"/sys/bus/pci/devices/$1/driver_override"
+	echo "$1" >/sys/bus/pci/drivers_probe
+}
+
+# bind_iopmem MODE: the BAR of 1 GiB
+bind_iopmem() {
+	echo "$1" >/sys/module/iopmem/parameters/mode
+	bind "$peer" iopmem
+}
+
+# The end of each
+finish() {
+	echo "# $tried programs"
+	[ $failed -eq 0 ]
+}
