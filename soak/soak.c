@@ -2,11 +2,12 @@
 /*
  * Random operations for a time, by several workers, with readers beside them.
  *   soak [-s SEED] [-t SECONDS] [-n OPERATIONS] [-u USERS] [-k KERNELS] [-j THREADS]
- *        [-r] [-v] [-F]
+ *        [-r] [-v | -i] [-F]
  *     -u, -k  so many workers with user mappings, and with kernel mappings
  *     -j      so many threads of each worker with user mappings touch pages meanwhile
  *     -r      readers of /proc and debugfs besides
  *     -v      the BAR belongs to vfio-pci: vfio instead of the test driver
+ *     -i      it belongs to iopmem in mode char, and has struct pages: not with -k
  *     -F      no allocation fails
  * A worker's operations follow from the seed, its number and the epoch alone. After
  * each epoch all is unmapped. When kernel and model differ, the epoch is done again in
@@ -31,7 +32,7 @@
 
 #define EPOCH		1000	/* operations */
 
-bool opt_vfio, opt_alone, opt_fail = true;
+bool opt_vfio, opt_iopmem, opt_alone, opt_fail = true;
 int opt_touch, worker_nr;
 const char *bar_device;
 u64 bar_phys;
@@ -388,9 +389,9 @@ static char *map_bar(char *at)
 	for (int i = 0; i < 4; i++) {
 		int fd;
 
-		/* vfio-pci maps all of the BAR uncached. */
-		snprintf(path, sizeof(path), "%s/%s", bar_device,
-			 opt_vfio ? "resource2" : parts[i].file);
+		/* vfio-pci maps all of the BAR uncached, iopmem write-combining. */
+		snprintf(path, sizeof(path), "%s/%s", bar_device, opt_vfio ? "resource2" :
+			 opt_iopmem ? "resource2_wc" : parts[i].file);
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd < 0 || mmap(at + parts[i].from * PAGE, (parts[i].to - parts[i].from) * PAGE,
 				   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
@@ -441,7 +442,7 @@ static bool find_bar(void)
 	return start;
 }
 
-static bool bind_vfio(void)
+static bool bind_bar(const char *driver)
 {
 	const char *name = strrchr(bar_device, '/') + 1;
 	char path[128];
@@ -449,7 +450,7 @@ static bool bind_vfio(void)
 	snprintf(path, sizeof(path), "%s/driver/unbind", bar_device);
 	write_text(path, name);
 	snprintf(path, sizeof(path), "%s/driver_override", bar_device);
-	return write_text(path, "vfio-pci") && write_text("/sys/bus/pci/drivers_probe", name);
+	return write_text(path, driver) && write_text("/sys/bus/pci/drivers_probe", name);
 }
 
 #define MAX_WORKERS	16
@@ -465,7 +466,7 @@ int main(int argc, char **argv)
 	time_t seconds = 60;
 	double took;
 
-	while ((c = getopt(argc, argv, "s:t:n:u:k:j:rvF")) != -1) {
+	while ((c = getopt(argc, argv, "s:t:n:u:k:j:rviF")) != -1) {
 		switch (c) {
 		case 's':
 			seed = strtoull(optarg, NULL, 0);
@@ -491,6 +492,9 @@ int main(int argc, char **argv)
 		case 'v':
 			opt_vfio = true;
 			break;
+		case 'i':
+			opt_iopmem = true;
+			break;
 		case 'F':
 			opt_fail = false;
 			break;
@@ -503,10 +507,13 @@ int main(int argc, char **argv)
 		personality(ADDR_NO_RANDOMIZE);
 		execv("/proc/self/exe", argv);
 	}
-	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
+	if ((opt_iopmem && (opt_vfio || kernels)) || users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
 		return 2;
 	opt_alone = users + kernels == 1 && !opt_touch && !want_readers;
-	if (!find_bar() || (opt_vfio && !bind_vfio()) || !map_mirror() || pipe(fds)) {
+	if (!find_bar() || (opt_vfio && !bind_bar("vfio-pci")) ||
+	    (opt_iopmem && (!write_text("/sys/module/iopmem/parameters/mode", "char") ||
+			    !bind_bar("iopmem"))) ||
+	    !map_mirror() || pipe(fds)) {
 		perror("no BAR");
 		return 1;
 	}
@@ -518,7 +525,8 @@ int main(int argc, char **argv)
 		}
 	}
 	printf("# seed %llu, %d + %d workers, %d threads%s%s%s, %ld seconds\n",
-	       (unsigned long long)seed, users, kernels, users * opt_touch, want_readers ? ", readers" : "", opt_vfio ? ", vfio" : "",
+	       (unsigned long long)seed, users, kernels, users * opt_touch,
+	       want_readers ? ", readers" : "", opt_vfio ? ", vfio" : opt_iopmem ? ", iopmem" : "",
 	       opt_fail ? ", allocations fail" : "", (long)seconds);
 	fflush(stdout);
 

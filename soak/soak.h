@@ -73,6 +73,7 @@ extern const struct worker_ops user_worker, kernel_worker;
 
 /* Options */
 extern bool opt_vfio;		/* the BAR belongs to vfio-pci */
+extern bool opt_iopmem;		/* the BAR belongs to iopmem, as a file */
 extern bool opt_alone;		/* no other worker: what the system counts is ours */
 extern bool opt_fail;		/* let allocations fail */
 extern int opt_touch;		/* threads that touch pages, for each user worker */

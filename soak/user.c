@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <linux/vfio.h>
@@ -19,13 +21,15 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define WINDOW_PAGES	(6 * PAGES_1G)
 
 enum source {
-	SRC_SYSFS, SRC_SYSFS_WC, SRC_MEM, SRC_DRIVER, SRC_EXTENT, SRC_VFIO, NR_SOURCE,
+	SRC_SYSFS, SRC_SYSFS_WC, SRC_MEM, SRC_DRIVER, SRC_EXTENT, SRC_VFIO, SRC_IOPMEM,
+	NR_SOURCE,
 };
 
 static struct source_file {
@@ -44,6 +48,7 @@ static struct source_file {
 	[SRC_DRIVER] = { "driver", .end = UC_END },
 	[SRC_EXTENT] = { "extent", .end = UC_END, .faults = true },
 	[SRC_VFIO] = { "vfio", .end = UC_END, .faults = true },
+	[SRC_IOPMEM] = { "iopmem", .end = BAR_PAGES, .faults = true },
 };
 
 /* What madvise() leaves in a VMA: a piece is cut where it differs. */
@@ -63,22 +68,23 @@ struct piece {
 #define MAX_PIECES	1024
 static struct piece pieces[MAX_PIECES + 8];
 static int nr_pieces;
-static bool decode_off;
+static bool decode_off, unbound;
 static char *window;
 
 static int vfio_device = -1;
 static u64 vfio_config;
-static int uffd = -1;
+static int uffd = -1, copy_file = -1, ring = -1, pkey = -1;
 
 enum kind {
 	OP_MAP, OP_UNMAP, OP_PROTECT, OP_MOVE, OP_SHRINK, OP_GROW, OP_ADVISE, OP_LOCK,
 	OP_UNLOCK, OP_BIND, OP_UFFD, OP_FORK, OP_LIMIT, OP_PROC, OP_DECODE, OP_ANYWHERE,
-	OP_MEM_FILE, OP_MTRR, NR_KIND,
+	OP_MEM_FILE, OP_MTRR, OP_PIN, OP_COPY, OP_STAY, OP_RECLAIM, OP_UNBIND, NR_KIND,
 };
 static const char * const kind_names[NR_KIND] = {
 	"mmap", "munmap", "mprotect", "mremap", "mremap_shrink", "mremap_grow", "madvise",
 	"mlock", "munlock", "mbind", "userfaultfd", "fork", "limit", "proc", "decode",
-	"mmap_anywhere", "proc_mem", "mtrr",
+	"mmap_anywhere", "proc_mem", "mtrr", "pin", "copy", "mremap_dontunmap", "reclaim",
+	"unbind",
 };
 static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
 
@@ -153,6 +159,15 @@ static u64 first_hole(u64 start, u64 end)
 	return end;
 }
 
+/* A piece that has a page of [start, end), or NULL */
+static struct piece *first_piece(u64 start, u64 end)
+{
+	for (int i = 0; i < nr_pieces; i++)
+		if (pieces[i].start < end && pieces[i].end > start)
+			return &pieces[i];
+	return NULL;
+}
+
 /* Accesses that may fault */
 
 static __thread sigjmp_buf env;
@@ -184,6 +199,9 @@ static bool try_access(volatile u32 *p, u32 *get, const u32 *set)
 		ok = true;
 	}
 	may_fault = 0;
+	/* The handler of a signal has no rights to it, and does not return. */
+	if (!ok && pkey > 0)
+		pkey_set(pkey, 0);
 	return ok;
 }
 
@@ -197,11 +215,17 @@ static bool try_store(volatile u32 *p, u32 v)
 	return try_access(p, NULL, &v);
 }
 
+/* What a piece showed has gone for now */
+static bool gone(const struct piece *p)
+{
+	return (decode_off && p->src == SRC_VFIO) || (unbound && p->src == SRC_IOPMEM);
+}
+
 /* One page of the window against the model */
 static bool look(u64 page, bool store)
 {
 	struct piece *p = find(page);
-	const bool there = p && !(decode_off && p->src == SRC_VFIO);
+	const bool there = p && !gone(p);
 	const bool readable = there && p->prot & PROT_READ;
 	volatile u32 *at = (volatile u32 *)addr_of(page);
 	static u32 stores;
@@ -430,6 +454,21 @@ static bool set_decode(bool on)
 	return pwrite(vfio_device, &command, 2, vfio_config + 4) == 2;
 }
 
+/* Its name has a number that grows. */
+static int open_iopmem(void)
+{
+	char path[300];
+	int fd = -1;
+	glob_t g;
+
+	if (!glob("/sys/class/misc/iopmem*", 0, NULL, &g) && g.gl_pathc == 1) {
+		snprintf(path, sizeof(path), "/dev/%s", strrchr(g.gl_pathv[0], '/') + 1);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	globfree(&g);
+	return fd;
+}
+
 static int open_vfio(void)
 {
 	struct vfio_region_info info = { .argsz = sizeof(info) };
@@ -504,20 +543,29 @@ static bool prepare(void)
 	sigaction(SIGBUS, &sa, NULL);
 	window = (char *)(0x100000000000UL + worker_nr * 0x1000000000UL);
 	snprintf(path, sizeof(path), "%s/resource2", bar_device);
-	sources[SRC_SYSFS].fd = open(path, O_RDWR | O_CLOEXEC);
+	/* Struct pages that are write-combining let nothing else in. */
+	sources[SRC_SYSFS].fd = opt_iopmem ? -1 : open(path, O_RDWR | O_CLOEXEC);
 	snprintf(path, sizeof(path), "%s/resource2_wc", bar_device);
 	sources[SRC_SYSFS_WC].fd = open(path, O_RDWR | O_CLOEXEC);
-	sources[SRC_MEM].fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
+	sources[SRC_MEM].fd = opt_iopmem ? -1 : open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
 	sources[SRC_MEM].at = bar_phys;
-	sources[SRC_DRIVER].fd = opt_vfio ? -1 : open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
+	sources[SRC_DRIVER].fd = opt_vfio || opt_iopmem ? -1 :
+				 open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
 	sources[SRC_EXTENT].fd = sources[SRC_DRIVER].fd;
 	sources[SRC_EXTENT].at = 0x07000000000ULL;	/* THE_MMAP */
 	vfio_device = opt_vfio ? open_vfio() : -1;
 	sources[SRC_VFIO].fd = vfio_device;
+	sources[SRC_IOPMEM].fd = opt_iopmem ? open_iopmem() : -1;
 	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
 	if (uffd >= 0)
 		ioctl(uffd, UFFDIO_API, &api);
-	if (sources[SRC_SYSFS].fd < 0 || sources[SRC_MEM].fd < 0 ||
+	copy_file = memfd_create("copy", MFD_CLOEXEC);
+	if (copy_file < 0 || ftruncate(copy_file, PAGE))
+		return soak_bad("no file: %s", strerror(errno));
+	ring = syscall(SYS_io_uring_setup, 2, &(struct io_uring_params) {});
+	pkey = pkey_alloc(0, 0);
+	if (opt_iopmem ? sources[SRC_IOPMEM].fd < 0 :
+	    sources[SRC_SYSFS].fd < 0 || sources[SRC_MEM].fd < 0 ||
 	    (opt_vfio ? vfio_device : sources[SRC_DRIVER].fd) < 0)
 		return soak_bad("no device: %s", strerror(errno));
 	return true;
@@ -573,6 +621,10 @@ static void choose_range(struct rnd *r, struct op *op)
 	}
 }
 
+/* Of mmap() */
+#define F_PRIVATE	1
+#define F_GENTLE	2
+
 static void choose_source(struct rnd *r, struct op *op)
 {
 	struct source_file *src;
@@ -592,7 +644,10 @@ static void choose_source(struct rnd *r, struct op *op)
 		if (a + op->b <= WINDOW_PAGES)
 			op->a = a;
 	}
-	op->flags = src->can_private && !below(r, 6);
+	op->flags = src->can_private && !below(r, 6) ? F_PRIVATE : 0;
+	/* The place is a wish, or has to be free. */
+	if (!below(r, 6))
+		op->flags |= F_GENTLE;
 	/* So many PTEs take long. */
 	if (op->kind == OP_MAP && op->b > 4 * PAGES_2M && (op->a - op->c) % PAGES_2M && below(r, 50))
 		op->b = 1 + op->b % (4 * PAGES_2M);
@@ -607,7 +662,7 @@ static void user_choose(struct op *op)
 		OP_MAP, OP_MAP, OP_MAP, OP_MAP, OP_UNMAP, OP_UNMAP, OP_UNMAP, OP_PROTECT,
 		OP_PROTECT, OP_PROTECT, OP_MOVE, OP_MOVE, OP_MOVE, OP_MOVE, OP_SHRINK, OP_GROW,
 		OP_ADVISE, OP_ADVISE, OP_LOCK, OP_UNLOCK, OP_BIND, OP_UFFD, OP_ANYWHERE,
-		OP_MEM_FILE, OP_MEM_FILE,
+		OP_MEM_FILE, OP_MEM_FILE, OP_PIN, OP_COPY, OP_COPY, OP_STAY,
 	};
 	static const u16 advices[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
@@ -627,8 +682,13 @@ static void user_choose(struct op *op)
 		op->kind = OP_PROC;
 	else if (!below(r, 100) && vfio_device >= 0 && opt_alone)
 		op->kind = OP_DECODE;
-	if (!below(r, 400))
+	/* Over write-combining struct pages there can be none. */
+	if (!below(r, 400) && !opt_iopmem)
 		op->kind = OP_MTRR;
+	else if (!below(r, 2000) && opt_iopmem && opt_alone)
+		op->kind = OP_UNBIND;
+	else if (!below(r, 2000))
+		op->kind = OP_RECLAIM;
 	if (nr_pieces > MAX_PIECES / 4) {
 		op->kind = OP_UNMAP;
 		op->b = WINDOW_PAGES;
@@ -653,6 +713,8 @@ static void user_choose(struct op *op)
 			op->d = 0;
 		op->flags = below(r, 8) != 0;	/* to a place of our choice */
 	}
+	if (op->kind == OP_PROTECT)
+		op->flags = !below(r, 4);
 	if (op->kind == OP_LIMIT)
 		op->a = below(r, 4);
 	if (op->kind == OP_GROW)
@@ -665,7 +727,7 @@ static void user_choose(struct op *op)
 		op->flags = below(r, 2);
 	}
 	if (op->kind == OP_LIMIT || op->kind == OP_PROC || op->kind == OP_DECODE ||
-	    op->kind == OP_MTRR)
+	    op->kind == OP_MTRR || op->kind == OP_RECLAIM || op->kind == OP_UNBIND)
 		op->fail_nth = 0;
 }
 
@@ -683,21 +745,30 @@ static bool map_may_fail(int src, bool failed, int err)
 static bool do_map(const struct op *op, bool *failed)
 {
 	struct source_file *src = &sources[op->src];
-	int flags = op->flags ? MAP_PRIVATE : MAP_SHARED;
+	const bool private = op->flags & F_PRIVATE;
+	int flags = private ? MAP_PRIVATE : MAP_SHARED;
 	/* Nobody writes to a private mapping here: it would no longer be the BAR. */
-	int prot = op->flags ? op->prot & ~PROT_WRITE : op->prot;
+	int prot = private ? op->prot & ~PROT_WRITE : op->prot;
 	char *at = addr_of(op->a), *got;
+	bool busy;
 	struct piece p = {
 		.start = op->a, .end = op->a + op->b, .page = op->c, .src = op->src,
-		.prot = prot, .shared = !op->flags,
+		.prot = prot, .shared = !private,
 	};
 
+	busy = op->flags & F_GENTLE && first_piece(op->a, op->a + op->b);
+	flags |= op->flags & F_GENTLE ? MAP_FIXED_NOREPLACE : MAP_FIXED;
 	fail_nth(op->fail_nth);
-	got = mmap(at, op->b * PAGE, prot, flags | MAP_FIXED, src->fd, src->at + op->c * PAGE);
+	got = mmap(at, op->b * PAGE, prot, flags, src->fd, src->at + op->c * PAGE);
 	*failed = op->fail_nth && fail_end();
-	if (got == at) {
+	if (got == at && !busy) {
 		remember(p);
 		return true;
+	}
+	if (busy) {
+		refused[OP_MAP]++;
+		return (got == MAP_FAILED && errno == EEXIST) ||
+		       soak_bad("mmap over what is there, with MAP_FIXED_NOREPLACE: %p", got);
 	}
 	if (got != MAP_FAILED)
 		return soak_bad("mmap at %p: %p", at, got);
@@ -711,17 +782,17 @@ static bool do_map(const struct op *op, bool *failed)
 	return true;
 }
 
-/* Where the kernel likes, then into the window */
+/* Where the kernel likes, maybe with a wish, then into the window */
 static bool do_anywhere(const struct op *op, struct rnd *r, bool *failed)
 {
 	struct source_file *src = &sources[op->src];
 	u64 bytes = op->b * PAGE;
-	volatile u32 *at, *to;
+	volatile u32 *at, *to = (volatile u32 *)addr_of(op->a);
 	u32 v;
 
 	fail_nth(op->fail_nth);
-	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, src->fd,
-		  src->at + op->c * PAGE);
+	at = mmap(op->flags & F_GENTLE ? (void *)to : NULL, bytes, PROT_READ | PROT_WRITE,
+		  MAP_SHARED, src->fd, src->at + op->c * PAGE);
 	*failed = op->fail_nth && fail_end();
 	if (at == MAP_FAILED) {
 		refused[OP_ANYWHERE]++;
@@ -739,7 +810,19 @@ static bool do_anywhere(const struct op *op, struct rnd *r, bool *failed)
 					(long)op->b, v);
 		}
 	}
-	to = (volatile u32 *)addr_of(op->a);
+	/* Its wish, or near it: what was there would be gone. */
+	if ((char *)at >= window && (char *)at < addr_of(WINDOW_PAGES)) {
+		const u64 page = ((char *)at - window) / PAGE;
+
+		if (first_piece(page, page + op->b))
+			return soak_bad("mmap with a wish takes page %#lx, which is mapped",
+					(long)page);
+		remember((struct piece) {
+			.start = page, .end = page + op->b, .page = op->c, .src = op->src,
+			.prot = PROT_READ | PROT_WRITE, .shared = true,
+		});
+		return true;
+	}
 	if (mremap((void *)at, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
 		return soak_bad("mremap into the window: %s", strerror(errno));
 	remember((struct piece) {
@@ -797,6 +880,20 @@ static bool learn_prot(u64 start, u64 end, u8 prot)
 	return f;
 }
 
+/* Without rights to the protection key, no access */
+static bool key_denies(u64 page, int prot)
+{
+	u32 v;
+	bool ok;
+
+	pkey_set(pkey, PKEY_DISABLE_ACCESS);
+	ok = !try_load((volatile u32 *)addr_of(page), &v) && fault_signal == SIGSEGV &&
+	     (fault_code == SEGV_PKUERR || !(prot & PROT_READ));
+	pkey_set(pkey, 0);
+	return ok || soak_bad("page %#lx: a protection key without rights does not deny it",
+			      (long)page);
+}
+
 static bool do_protect(const struct op *op, bool *failed)
 {
 	u64 end = op->a + op->b, hole = first_hole(op->a, end);
@@ -808,7 +905,8 @@ static bool do_protect(const struct op *op, bool *failed)
 		if (!pieces[i].shared && pieces[i].start < end && pieces[i].end > op->a)
 			prot &= ~PROT_WRITE;
 	fail_nth(op->fail_nth);
-	err = mprotect(addr_of(op->a), op->b * PAGE, prot) ? errno : 0;
+	err = (op->flags && pkey > 0 ? pkey_mprotect(addr_of(op->a), op->b * PAGE, prot, pkey) :
+	       mprotect(addr_of(op->a), op->b * PAGE, prot)) ? errno : 0;
 	*failed = op->fail_nth && fail_end();
 	if (err)
 		refused[OP_PROTECT]++;
@@ -818,7 +916,7 @@ static bool do_protect(const struct op *op, bool *failed)
 		return soak_bad("mprotect: %s, not %s", strerror(err), strerror(want));
 	for (int i = cut(op->a), k = cut(hole); i < k; i++)
 		pieces[i].prot = prot;
-	return true;
+	return !(op->flags && pkey > 0 && !err) || key_denies(op->a, prot);
 }
 
 /* How many VMAs has a part of a piece? A call that failed can have cut it. */
@@ -1011,6 +1109,130 @@ static bool do_other(const struct op *op, bool *failed)
 	return true;
 }
 
+/* What pins pages gets none of a device. */
+static bool do_pin(const struct op *op, bool *failed)
+{
+	char buf[64];
+	struct iovec here = { buf, sizeof(buf) }, there = { addr_of(op->a), sizeof(buf) };
+	struct iovec all = { addr_of(op->a), op->b * PAGE < 1 << 30 ? op->b * PAGE : 1 << 30 };
+	long got;
+	int err;
+
+	fail_nth(op->fail_nth);
+	if (op->d % 2 && ring >= 0)
+		got = syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &all, 1);
+	else if (op->d / 2 % 2)
+		got = process_vm_writev(getpid(), &here, 1, &there, 1, 0);
+	else
+		got = process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+	err = got < 0 ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	refused[OP_PIN]++;
+	/* Struct pages of a BAR are for those that know of p2pdma. */
+	return err == EFAULT || (err && opt_iopmem) || (*failed && err == ENOMEM) ||
+	       soak_bad("pages of a device are pinned: %ld, %s", got, strerror(err));
+}
+
+/* The kernel reads a page of the window, and writes a word of it: as write() and read() do */
+static bool do_copy(const struct op *op, bool *failed)
+{
+	static u32 copies;
+	struct piece *p = find(op->a);
+	const bool there = p && !gone(p);
+	const bool readable = there && p->prot & PROT_READ;
+	const bool writable = readable && p->prot & PROT_WRITE && p->shared;
+	const u64 word = 1 + worker_nr;
+	u32 *at = (u32 *)addr_of(op->a), v = ~copies++;
+	long n;
+	int err;
+
+	if (decode_off)
+		return true;
+	fail_nth(op->fail_nth);
+	n = pwrite(copy_file, at, PAGE, 0);
+	err = n < 0 ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	if (*failed && (err == ENOMEM || err == EFAULT))
+		return true;
+	if (readable ? n != PAGE : err != EFAULT)
+		return soak_bad("write() of page %#lx: %ld, %s", (long)op->a, n, strerror(err));
+	if (!readable)
+		return true;
+	if (pread(copy_file, &v, 4, 0) != 4 || v != stamp(p->page + op->a - p->start))
+		return soak_bad("write() of page %#lx writes %#x", (long)op->a, v);
+	if (p->shared && !(p->prot & PROT_WRITE)) {
+		n = pread(copy_file, at + word, 4, word * 4);
+		return (n < 0 && errno == EFAULT) ||
+		       soak_bad("read() to page %#lx, which is read-only: %ld", (long)op->a, n);
+	}
+	if (!writable)
+		return true;
+	v = ~copies++;
+	if (pwrite(copy_file, &v, 4, word * 4) != 4 || pread(copy_file, at + word, 4, word * 4) != 4)
+		return soak_bad("read() to page %#lx: %s", (long)op->a, strerror(errno));
+	n = mirror_of(p->page + op->a - p->start)[word];
+	return (u32)n == v || soak_bad("read() to page %#lx: %#x, not %#x in the BAR", (long)op->a,
+				       (u32)n, v);
+}
+
+/* A mapping of a device cannot move and stay. */
+static bool do_stay(const struct op *op, bool *failed)
+{
+	void *got;
+	int err;
+
+	fail_nth(op->fail_nth);
+	got = mremap(addr_of(op->a), op->b * PAGE, op->b * PAGE,
+		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP | (op->d % 2 ? MREMAP_FIXED : 0),
+		     addr_of(op->d));
+	err = got == MAP_FAILED ? errno : 0;
+	*failed = op->fail_nth && fail_end();
+	refused[OP_STAY]++;
+	return err || soak_bad("mremap with MREMAP_DONTUNMAP: %p", got);
+}
+
+/* A child that seals a range cannot unmap, move or protect any of it. */
+static bool sealed(const struct op *op)
+{
+	const bool all = first_hole(op->a, op->a + op->b) == op->a + op->b;
+	const int err = syscall(462 /* mseal */, addr_of(op->a), op->b * PAGE, 0) ? errno : 0;
+
+	if (err == ENOSYS)
+		return true;
+	if (err != (all ? 0 : ENOMEM))
+		return soak_bad("mseal: %s", strerror(err));
+	return err || (munmap(addr_of(op->a), op->b * PAGE) && errno == EPERM &&
+		       mprotect(addr_of(op->a), op->b * PAGE, PROT_NONE) && errno == EPERM) ||
+	       soak_bad("what is sealed can be changed");
+}
+
+/* The driver goes while its memory is mapped: nothing of it is left. Then it comes again. */
+static bool do_unbind(struct rnd *r)
+{
+	const char *name = strrchr(bar_device, '/') + 1;
+	struct source_file *src = &sources[SRC_IOPMEM];
+	char path[128];
+	bool ok = true;
+
+	snprintf(path, sizeof(path), "%s/driver/unbind", bar_device);
+	if (!write_text(path, name))
+		return soak_bad("unbind: %s", strerror(errno));
+	unbound = true;
+	for (int i = 0; ok && i < nr_pieces; i++)
+		ok = look(pieces[i].start, true) && look(pieces[i].end - 1, true) &&
+		     look(pieces[i].start + below(r, pieces[i].end - pieces[i].start), true);
+	ok = ok && compare_maps();
+	if (ok && munmap(window, WINDOW_PAGES * PAGE))
+		ok = soak_bad("munmap: %s", strerror(errno));
+	nr_pieces = 0;
+	close(src->fd);
+	unbound = false;
+	if (!write_text("/sys/bus/pci/drivers_probe", name))
+		return soak_bad("probe: %s", strerror(errno));
+	src->fd = open_iopmem();
+	return ok && (src->fd >= 0 || soak_bad("iopmem: %s", strerror(errno)));
+}
+
 /* A child has what its parent has, and changes only its own */
 static bool do_fork(const struct op *op, struct rnd *r, bool *failed)
 {
@@ -1039,7 +1261,12 @@ static bool do_fork(const struct op *op, struct rnd *r, bool *failed)
 				forget(pieces[i].start, pieces[i].end);
 		}
 		ok = look_at(r, op->a, op->a + op->b);
-		if (ok && op->d % 2) {
+		if (ok && op->d % 8 == 2) {
+			ok = sealed(op) && look_at(r, op->a, op->a + op->b);
+		} else if (ok && op->d % 8 == 4) {
+			execl("/bin/true", "true", NULL);
+			ok = false;
+		} else if (ok && op->d % 2) {
 			if (!munmap(addr_of(op->a), op->b * PAGE))
 				forget(op->a, op->a + op->b);
 			ok = look_at(r, op->a, op->a + op->b);
@@ -1119,6 +1346,23 @@ static bool user_apply(const struct op *op)
 	case OP_MTRR:
 		ok = toggle_mtrr(op->c, op->d, op->flags);
 		break;
+	case OP_PIN:
+		ok = do_pin(op, &failed);
+		break;
+	case OP_COPY:
+		ok = do_copy(op, &failed);
+		break;
+	case OP_STAY:
+		ok = do_stay(op, &failed);
+		break;
+	case OP_UNBIND:
+		ok = do_unbind(&r);
+		break;
+	case OP_RECLAIM:
+		/* Not every kernel can. */
+		write_text("/proc/sys/vm/compact_memory", "1");
+		ok = write_text("/proc/sys/vm/drop_caches", "3") || soak_bad("drop_caches");
+		break;
 	default:
 		ok = do_other(op, &failed);
 	}
@@ -1140,8 +1384,11 @@ static void user_print(const struct op *op, char *text, int len)
 			 (long long)op->a, (long long)op->b);
 
 	if (op->kind == OP_MAP || op->kind == OP_ANYWHERE)
-		n += snprintf(text + n, len - n, " %s page %#llx%s", sources[op->src].name,
-			      (long long)op->c, op->flags ? " private" : "");
+		n += snprintf(text + n, len - n, " %s page %#llx%s%s", sources[op->src].name,
+			      (long long)op->c, op->flags & F_PRIVATE ? " private" : "",
+			      op->flags & F_GENTLE ? " gently" : "");
+	if (op->kind == OP_PROTECT && op->flags)
+		n += snprintf(text + n, len - n, " with a key");
 	if (op->kind == OP_MAP || op->kind == OP_PROTECT)
 		n += snprintf(text + n, len - n, " prot %d", op->prot);
 	if (op->kind == OP_MOVE)
