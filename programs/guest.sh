@@ -55,17 +55,29 @@ for d in /sys/bus/pci/devices/*; do
 	[ "$(cat "$d/device")" != 0x1110 ] || [ "${d##*/}" = "$dev" ] || peer=${d##*/}
 done
 
-# bind DEVICE DRIVER: so that probing it succeeds
+# bind DEVICE DRIVER: one that fails is told, one that does not is no program.
 bind() {
 	echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind" 2>/dev/null
 	echo "$2" >"/sys/bus/pci/devices/$1/driver_override"
 	echo "$1" >/sys/bus/pci/drivers_probe
+	case $(readlink "/sys/bus/pci/devices/$1/driver") in
+	*/"$2") ;;
+	*) verdict "bind_$2" 110 ;;
+	esac
 }
 
 # bind_iopmem MODE: the BAR of 1 GiB
 bind_iopmem() {
 	echo "$1" >/sys/module/iopmem/parameters/mode
 	bind "$peer" iopmem
+}
+
+# p2pmem_is_free NAME: all of the p2p memory of that BAR, and there is some
+p2pmem_is_free() {
+	size=$(cat /sys/bus/pci/devices/$peer/p2pmem/size)
+	[ "${size:-0}" -gt 0 ] &&
+	[ "$size" = "$(cat /sys/bus/pci/devices/$peer/p2pmem/available)" ]
+	verdict "$1" $?
 }
 
 # The end of each

@@ -280,7 +280,7 @@ static bool look_at(struct rnd *r, u64 start, u64 end)
 		if (at[i] < WINDOW_PAGES && !look(at[i], below(r, 3) == 0))
 			return false;
 	/* And some elsewhere */
-	for (int i = 0; i < 3 && nr_pieces; i++) {
+	for (int i = below(r, 4) ? 2 : 0; i < 3 && nr_pieces; i++) {
 		struct piece *p = &pieces[below(r, nr_pieces)];
 
 		if (!look(below(r, 2) ? p->start : p->end - 1, below(r, 3) == 0) ||

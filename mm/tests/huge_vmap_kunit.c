@@ -140,6 +140,25 @@ static void pfn_runs_test(struct kunit *test)
 	KUNIT_EXPECT_GT(test, runs, NR_CASES / 10);
 }
 
+/* Two blocks side by side are one run if one continues the other. */
+static void runs_apart_test(struct kunit *test)
+{
+	static const int second[] = { 5, 6, 7, 3, 4 };
+	struct vmap_ctx *ctx = test->priv;
+	const struct huge_vmap_array a = {
+		.pfns = ctx->pfns, .nr = 2 * BLOCK, .max_shift = PUD_SHIFT,
+	};
+
+	for (int n = 0; n < ARRAY_SIZE(second); n++) {
+		for (unsigned long i = 0; i < BLOCK; i++) {
+			ctx->pfns[i] = 4 * BLOCK + i;
+			ctx->pfns[BLOCK + i] = second[n] * BLOCK + i;
+		}
+		KUNIT_EXPECT_EQ(test, n ? 2 : 1,
+				compare_runs(test, &a, ctx->pfns, 0));
+	}
+}
+
 /* At the address that is chosen, the first block of the array is in a run. */
 static void place_test(struct kunit *test)
 {
@@ -515,6 +534,7 @@ static void dma_remap_test(struct kunit *test)
 
 static struct kunit_case huge_vmap_cases[] = {
 	KUNIT_CASE(pfn_runs_test),
+	KUNIT_CASE(runs_apart_test),
 	KUNIT_CASE(page_blocks_test),
 	KUNIT_CASE(adversaries_test),
 	KUNIT_CASE(permutations_test),

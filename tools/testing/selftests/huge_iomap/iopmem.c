@@ -1478,22 +1478,47 @@ static int pin_loop(const char *disk, int nr)
 	return errno == EFAULT ? 0 : 3;
 }
 
-/* The driver goes while pages of a file are pinned, and others are being faulted in. */
-TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
+/* A second file, "g", gets all extents of one. */
+static int share_file(int fd)
 {
-	char peer[32], pci[32];
-	int fd, status;
+	int copy = open(MNT "/g", O_RDWR | O_CREAT, 0600), err = 0;
+
+	if (copy < 0 || fsync(fd) || ioctl(copy, FICLONE, fd))
+		err = errno;
+	close(copy);
+	return err;
+}
+
+/*
+ * The driver goes while pages of a file are pinned, and others are being faulted in.
+ * If they are of two files, each has to give them back.
+ */
+static void unbind_pinned(struct __test_metadata *_metadata, struct memory *bar,
+			  const char *peer, int rounds, bool shared)
+{
+	char command[128], *p = NULL;
+	int fd, copy = -1, status;
+	__u32 value;
 	pid_t pid[3];
 
-	if (!find_disk(self->bar.dev, true, 0, peer, pci))
-		SKIP(return, "no NVMe disk behind the same switch");
-	if (run("command -v mkfs.ext4 >/dev/null"))
-		SKIP(return, "no mkfs.ext4");
-	for (int round = 0; round < 12; round++) {
-		ASSERT_EQ(0, bind_as(&self->bar, "block"));
-		ASSERT_EQ(0, mkfs_mount(&self->bar));
+	for (int round = 0; round < rounds; round++) {
+		ASSERT_EQ(0, bind_as(bar, "block"));
+		if (shared) {
+			snprintf(command, sizeof(command),
+				 "mkfs.xfs -q -f -m reflink=1 -d size=512m %s", bar->node);
+			ASSERT_EQ(0, run(command));
+			ASSERT_EQ(0, mount(bar->node, MNT, "xfs", 0, "dax=always"));
+		} else {
+			ASSERT_EQ(0, mkfs_mount(bar));
+		}
 		fd = make_file(MNT "/f", 3 * SZ_2M);
 		ASSERT_GE(fd, 0);
+		if (shared) {
+			ASSERT_EQ(0, share_file(fd));
+			copy = open(MNT "/g", O_RDWR);
+			p = mmap(NULL, 3 * SZ_2M, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
+			ASSERT_NE(MAP_FAILED, p);
+		}
 		for (int i = 0; i < 3; i++) {
 			pid[i] = fork();
 			if (!pid[i])
@@ -1501,14 +1526,45 @@ TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
 			ASSERT_GT(pid[i], 0);
 		}
 		usleep(100000 + round * 10000);
-		release_bar(&self->bar);
+		release_bar(bar);
 		for (int i = 0; i < 3; i++) {
 			ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
 			EXPECT_EQ(0, status) TH_LOG("round %d, process %d", round, i);
 		}
+		if (shared) {
+			EXPECT_EQ(SIGBUS, try_read(p, &value));
+			munmap(p, 3 * SZ_2M);
+			close(copy);
+		}
 		close(fd);
 		EXPECT_EQ(0, umount(MNT));
 	}
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
+{
+	char peer[32], pci[32];
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	unbind_pinned(_metadata, &self->bar, peer, 12, false);
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned_shared, MINUTES(2))
+{
+	char peer[32], pci[32];
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	if (run("command -v mkfs.xfs >/dev/null"))
+		SKIP(return, "no mkfs.xfs");
+	if (!file_has("/proc/filesystems", "xfs"))
+		SKIP(return, "no XFS");
+	if (self->bar.size < SZ_1G)
+		SKIP(return, "the BAR is smaller than 1 GiB");
+	unbind_pinned(_metadata, &self->bar, peer, 6, true);
 }
 
 /* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */
