@@ -22,7 +22,7 @@ help:
 	@echo "make proof        prove the arithmetic of leaves with cbmc (3 minutes)"
 	@echo "make mutants M=x  wrong edits of the code, which the tests have to notice (hours; M: a regex)"
 	@echo "make programs     memtester, stress-ng, fio, trinity, nvme-cli, DPDK and QEMU on the devices of the VM; P=dpdk,nvme: only those"
-	@echo "make coverage     lines of the series' code that its tests reach (40 minutes)"
+	@echo "make coverage     lines of the series' code that its tests reach (30 minutes)"
 	@echo "make stable K=6.12   the fixes for 6.12, 6.18 or 6.12.117: fails without, passes with them (25 minutes)"
 	@echo "make bench        measure base and series; writes bench/results.json and .svg"
 	@echo "make check        export in sync, checkpatch, sparse, kernel-doc, other configurations"

@@ -18,15 +18,6 @@ verdict() {
 	failed=$((failed + 1))
 }
 
-# try NAME COMMAND...
-try() {
-	name=$1
-	shift
-	status=0
-	timeout $((SLOW * 180)) "$@" >"/tmp/$name.log" 2>&1 || status=$?
-	verdict "$name" $status
-}
-
 # call NAME FUNCTION ARGUMENT...: of the shell
 call() {
 	name=$1
@@ -34,6 +25,13 @@ call() {
 	status=0
 	"$@" >"/tmp/$name.log" 2>&1 || status=$?
 	verdict "$name" $status
+}
+
+# try NAME COMMAND...
+try() {
+	name=$1
+	shift
+	call "$name" timeout $((SLOW * 180)) "$@"
 }
 
 # refused NAME REGEX COMMAND...: it fails, and says why
@@ -54,6 +52,15 @@ dev=$VFIO_SELFTESTS_BDF sysfs=/sys/bus/pci/devices/$VFIO_SELFTESTS_BDF
 for d in /sys/bus/pci/devices/*; do
 	[ "$(cat "$d/device")" != 0x1110 ] || [ "${d##*/}" = "$dev" ] || peer=${d##*/}
 done
+
+# pattern NAME OPTION...: 64 MiB here and there in 4 GiB of /tmp/bar, a link to a file of
+# the BAR: fio takes ":" for more than one file.
+pattern() {
+	name=$1
+	shift
+	try "$name" fio --name=p --rw=randwrite --bs=64k --verify=crc32c --randrepeat=0 --ioengine=mmap \
+		--filename=/tmp/bar --size=4g --io_size=64m "$@"
+}
 
 # bind DEVICE DRIVER: one that fails is told, one that does not is no program.
 bind() {

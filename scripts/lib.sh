@@ -41,6 +41,14 @@ copy_in() {
 		cp -L "$file" "$1/$file"
 	done
 }
+# libraries FILE...: what they are linked with. Some are not.
+libraries() {
+	local file
+	for file; do
+		ldd "$file" 2>/dev/null || true
+	done | sed -n 's/^\(.*=>\)\{0,1\}[[:space:]]*\(\/[^ ]*\) (0x.*/\2/p' | sort -u
+}
+
 # pack DIR: an archive of it for the kernel, which unpacks several one after the other
 pack() {
 	(cd "$1" && find . -print0 | sort -z |

@@ -442,7 +442,7 @@ static bool find_bar(void)
 	return start;
 }
 
-static bool bind_bar(const char *driver)
+bool bind_bar(const char *driver)
 {
 	const char *name = strrchr(bar_device, '/') + 1;
 	char path[128];
@@ -507,7 +507,8 @@ int main(int argc, char **argv)
 		personality(ADDR_NO_RANDOMIZE);
 		execv("/proc/self/exe", argv);
 	}
-	if ((opt_iopmem && (opt_vfio || kernels)) || users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS)
+	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS ||
+	    (opt_iopmem && (opt_vfio || kernels)))
 		return 2;
 	opt_alone = users + kernels == 1 && !opt_touch && !want_readers;
 	if (!find_bar() || (opt_vfio && !bind_bar("vfio-pci")) ||

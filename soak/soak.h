@@ -131,6 +131,8 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc);
 void drop_mtrr(void);
 extern u64 mtrrs_set;
 long read_number(const char *path, const char *key);
+/* Another driver gets the BAR. */
+bool bind_bar(const char *driver);
 bool write_text(const char *path, const char *text);
 
 #endif /* SOAK_H */

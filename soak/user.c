@@ -1142,7 +1142,7 @@ static bool do_copy(const struct op *op, bool *failed)
 	const bool readable = there && p->prot & PROT_READ;
 	const bool writable = readable && p->prot & PROT_WRITE && p->shared;
 	const u64 word = 1 + worker_nr;
-	u32 *at = (u32 *)addr_of(op->a), v = ~copies++;
+	u32 *at = (u32 *)addr_of(op->a), v;
 	long n;
 	int err;
 
@@ -1227,7 +1227,7 @@ static bool do_unbind(struct rnd *r)
 	nr_pieces = 0;
 	close(src->fd);
 	unbound = false;
-	if (!write_text("/sys/bus/pci/drivers_probe", name))
+	if (!bind_bar("iopmem"))
 		return soak_bad("probe: %s", strerror(errno));
 	src->fd = open_iopmem();
 	return ok && (src->fd >= 0 || soak_bad("iopmem: %s", strerror(errno)));

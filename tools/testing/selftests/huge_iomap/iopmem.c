@@ -1210,11 +1210,35 @@ TEST_F_TIMEOUT(iopmem, unbind_under_load, MINUTES(2))
 	}
 }
 
+/* XFS whose files can share extents, mounted with DAX; 0 or an errno */
+static int mkfs_xfs_mount(struct memory *bar, int rmapbt)
+{
+	char command[128];
+	int err;
+
+	snprintf(command, sizeof(command),
+		 "mkfs.xfs -q -f -m reflink=1,rmapbt=%d -d size=512m %s", rmapbt, bar->node);
+	err = run(command);
+	if (err)
+		return err;
+	return mount(bar->node, MNT, "xfs", 0, "dax=always") ? errno : 0;
+}
+
+/* Why there is none, or NULL */
+static const char *no_reflink(const struct memory *bar)
+{
+	if (run("command -v mkfs.xfs >/dev/null"))
+		return "no mkfs.xfs";
+	if (!file_has("/proc/filesystems", "xfs"))
+		return "no XFS";
+	return bar->size < SZ_1G ? "the BAR is smaller than 1 GiB" : NULL;
+}
+
 /* Two files of XFS share extents, both are mapped, here and elsewhere: unbind. */
 static void reflink_round(struct __test_metadata *_metadata, struct memory *bar, int rmapbt)
 {
 	const size_t bytes = 4 * SZ_1M;
-	char command[128], *p[2], *copy = page_aligned(bytes);
+	char *p[2], *copy = page_aligned(bytes);
 	int fd[2], status, ready[2];
 	__u32 value;
 	pid_t pid;
@@ -1223,10 +1247,7 @@ static void reflink_round(struct __test_metadata *_metadata, struct memory *bar,
 	ASSERT_NE(NULL, copy);
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, bind_as(bar, "block"));
-	snprintf(command, sizeof(command),
-		 "mkfs.xfs -q -f -m reflink=1,rmapbt=%d -d size=512m %s", rmapbt, bar->node);
-	ASSERT_EQ(0, run(command));
-	ASSERT_EQ(0, mount(bar->node, MNT, "xfs", 0, "dax=always")) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, mkfs_xfs_mount(bar, rmapbt));
 	fd[0] = make_file(MNT "/f", bytes);
 	ASSERT_GE(fd[0], 0);
 	fill_buffer(copy, bytes, rmapbt);
@@ -1286,12 +1307,10 @@ static void reflink_round(struct __test_metadata *_metadata, struct memory *bar,
 
 TEST_F_TIMEOUT(iopmem, reflink, MINUTES(4))
 {
-	if (run("command -v mkfs.xfs >/dev/null"))
-		SKIP(return, "no mkfs.xfs");
-	if (!file_has("/proc/filesystems", "xfs"))
-		SKIP(return, "no XFS");
-	if (self->bar.size < SZ_1G)
-		SKIP(return, "the BAR is smaller than 1 GiB");
+	const char *why = no_reflink(&self->bar);
+
+	if (why)
+		SKIP(return, "%s", why);
 	for (int rmapbt = 0; rmapbt < 2; rmapbt++)
 		reflink_round(_metadata, &self->bar, rmapbt);
 }
@@ -1496,21 +1515,14 @@ static int share_file(int fd)
 static void unbind_pinned(struct __test_metadata *_metadata, struct memory *bar,
 			  const char *peer, int rounds, bool shared)
 {
-	char command[128], *p = NULL;
+	char *p = NULL;
 	int fd, copy = -1, status;
 	__u32 value;
 	pid_t pid[3];
 
 	for (int round = 0; round < rounds; round++) {
 		ASSERT_EQ(0, bind_as(bar, "block"));
-		if (shared) {
-			snprintf(command, sizeof(command),
-				 "mkfs.xfs -q -f -m reflink=1 -d size=512m %s", bar->node);
-			ASSERT_EQ(0, run(command));
-			ASSERT_EQ(0, mount(bar->node, MNT, "xfs", 0, "dax=always"));
-		} else {
-			ASSERT_EQ(0, mkfs_mount(bar));
-		}
+		ASSERT_EQ(0, shared ? mkfs_xfs_mount(bar, 0) : mkfs_mount(bar));
 		fd = make_file(MNT "/f", 3 * SZ_2M);
 		ASSERT_GE(fd, 0);
 		if (shared) {
@@ -1554,16 +1566,13 @@ TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
 
 TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned_shared, MINUTES(2))
 {
+	const char *why = no_reflink(&self->bar);
 	char peer[32], pci[32];
 
 	if (!find_disk(self->bar.dev, true, 0, peer, pci))
 		SKIP(return, "no NVMe disk behind the same switch");
-	if (run("command -v mkfs.xfs >/dev/null"))
-		SKIP(return, "no mkfs.xfs");
-	if (!file_has("/proc/filesystems", "xfs"))
-		SKIP(return, "no XFS");
-	if (self->bar.size < SZ_1G)
-		SKIP(return, "the BAR is smaller than 1 GiB");
+	if (why)
+		SKIP(return, "%s", why);
 	unbind_pinned(_metadata, &self->bar, peer, 6, true);
 }
 
