@@ -2,12 +2,14 @@
 /*
  * Random operations for a time, by several workers, with readers beside them.
  *   soak [-s SEED] [-t SECONDS] [-n OPERATIONS] [-u USERS] [-k KERNELS] [-j THREADS]
- *        [-r] [-v | -i] [-F]
+ *        [-r] [-v | -c | -i | -d | -p] [-F]
  *     -u, -k  so many workers with user mappings, and with kernel mappings
  *     -j      so many threads of each worker with user mappings touch pages meanwhile
  *     -r      readers of /proc and debugfs besides
- *     -v      the BAR belongs to vfio-pci: vfio instead of the test driver
+ *     -v, -c  the BAR belongs to vfio-pci, and is opened by its group, or by its own file
  *     -i      it belongs to iopmem in mode char, and has struct pages: not with -k
+ *     -d      it is a disk of iopmem, with a file of ext4 in it (DAX): not with -k
+ *     -p      it is p2pmem: not with -k
  *     -F      no allocation fails
  * A worker's operations follow from the seed, its number and the epoch alone. After
  * each epoch all is unmapped. When kernel and model differ, the epoch is done again in
@@ -23,20 +25,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EPOCH		1000	/* operations */
 
-bool opt_vfio, opt_iopmem, opt_alone, opt_fail = true;
+bool opt_alone, opt_fail = true;
 int opt_touch, worker_nr;
-const char *bar_device;
-u64 bar_phys;
-volatile u32 *mirror;
 struct rnd rnd;
 
 static char bad_text[512];
@@ -174,13 +174,95 @@ u64 some_length(struct rnd *r, u64 max)
 
 static int fail_fd = -1;
 
+/* A worker cannot go on. */
+static void give_up(const char *what)
+{
+	printf("not ok - worker %d: %s: %s\n", worker_nr, what, strerror(errno));
+	fflush(stdout);
+	abort();
+}
+
+/* Files of the worker's cgroup. They are open: what opens a file is charged for it. */
+static int max_fd = -1, current_fd = -1, events_fd = -1;
+static long charges_failed;
+static bool squeezed;
+
+static bool set_max(const char *max)
+{
+	return pwrite(max_fd, max, strlen(max), 0) == (ssize_t)strlen(max);
+}
+
+/* The number behind @key in one of these files; -1 if there is none */
+static long read_cgroup(int fd, const char *key)
+{
+	char text[512];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	char *at;
+
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	at = strstr(text, key);
+	return at ? atol(at + strlen(key)) : -1;
+}
+
+/* How often it had not enough */
+static long charge_failures(void)
+{
+	return read_cgroup(events_fd, "oom ");
+}
+
+/* No more than @pages are charged from now on. */
+static void squeeze(int pages)
+{
+	long used = read_cgroup(current_fd, "");
+	char text[32];
+
+	/* Less than there are: CPUs give up what they have charged in advance. */
+	snprintf(text, sizeof(text), "%ld", used > (long)PAGE ? used - (long)PAGE : 0);
+	squeezed = set_max(text);
+	charges_failed = charge_failures();
+	used = read_cgroup(current_fd, "");
+	snprintf(text, sizeof(text), "%ld", used + pages * (long)PAGE);
+	if (!squeezed || charges_failed < 0 || used < 0 || !set_max(text))
+		give_up("memory.max");
+}
+
+static int open_cgroup(const char *dir, const char *name, int flags)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/*
+ * None of the worker is killed when it has reached the limit: the system call fails.
+ * False if the kernel has no such cgroups.
+ */
+static bool enter_cgroup(void)
+{
+	char dir[64], path[96];
+
+	snprintf(dir, sizeof(dir), "/sys/fs/cgroup/soak.%d", worker_nr);
+	mkdir(dir, 0700);
+	max_fd = open_cgroup(dir, "memory.max", O_WRONLY);
+	current_fd = open_cgroup(dir, "memory.current", O_RDONLY);
+	events_fd = open_cgroup(dir, "memory.events", O_RDONLY);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+	return max_fd >= 0 && read_cgroup(current_fd, "") >= 0 && charge_failures() >= 0 &&
+	       write_text("/proc/self/oom_score_adj", "-1000") && write_text(path, "0");
+}
+
 void fail_nth(int n)
 {
 	char text[16];
 	int len = snprintf(text, sizeof(text), "%d", n);
 
-	if (fail_fd >= 0 && pwrite(fail_fd, text, len, 0) != len)
-		abort();
+	if (n >= FAIL_CHARGE)
+		squeeze(n - FAIL_CHARGE);
+	else if (fail_fd >= 0 && pwrite(fail_fd, text, len, 0) != len)
+		give_up("fail-nth");
 }
 
 bool fail_end(void)
@@ -188,6 +270,12 @@ bool fail_end(void)
 	char text[16] = "";
 	bool failed;
 
+	if (squeezed) {
+		squeezed = false;
+		if (!set_max("max"))
+			give_up("memory.max");
+		return charge_failures() > charges_failed;
+	}
 	if (fail_fd < 0)
 		return false;
 	failed = pread(fail_fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
@@ -198,6 +286,7 @@ bool fail_end(void)
 void fail_leave(void)
 {
 	fail_fd = -1;
+	squeezed = false;
 }
 
 static void prepare_failures(void)
@@ -212,6 +301,9 @@ static void prepare_failures(void)
 
 	for (unsigned int i = 0; i < sizeof(files) / sizeof(*files); i++)
 		opt_fail &= write_text(files[i][0], files[i][1]);
+	mount("none", "/sys/fs/cgroup", "cgroup2", 0, NULL);
+	opt_fail &= write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	write_text("/proc/sys/vm/oom_dump_tasks", "0");
 }
 
 /* What a worker tells its parent */
@@ -306,7 +398,8 @@ static void work(const struct worker_ops *w, int nr, u64 seed, time_t end, u64 m
 
 	worker_nr = nr;
 	fail_fd = opt_fail ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
-	ok = w->reset(true);
+	ok = !opt_fail || enter_cgroup() || soak_bad("no cgroup: %s", strerror(errno));
+	ok = ok && w->reset(true);
 	while (ok && time(NULL) < end && res.ops < max) {
 		rnd.s = seed * 1000003 + nr * 7919 + res.epoch * 104729;
 		for (n = 0; ok && n < EPOCH && res.ops < max &&
@@ -332,7 +425,7 @@ static void work(const struct worker_ops *w, int nr, u64 seed, time_t end, u64 m
 	w->report(stdout);
 	fflush(stdout);
 	if (write(to, &res, sizeof(res)) != sizeof(res))
-		abort();
+		give_up("pipe");
 	exit(res.failed);
 }
 
@@ -377,82 +470,6 @@ static void read_for_ever(const pid_t *pids, int nr)
 	}
 }
 
-/* Two memory types: of what user space maps, and of what the kernel maps */
-static char *map_bar(char *at)
-{
-	static const struct { const char *file; u64 from, to; } parts[] = {
-		{ "resource2", 0, UC_END }, { "resource2_wc", UC_END, WC_END },
-		{ "resource2", WC_END, WC_FIRST }, { "resource2_wc", WC_FIRST, BAR_PAGES },
-	};
-	char path[128];
-
-	for (int i = 0; i < 4; i++) {
-		int fd;
-
-		/* vfio-pci maps all of the BAR uncached, iopmem write-combining. */
-		snprintf(path, sizeof(path), "%s/%s", bar_device, opt_vfio ? "resource2" :
-			 opt_iopmem ? "resource2_wc" : parts[i].file);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0 || mmap(at + parts[i].from * PAGE, (parts[i].to - parts[i].from) * PAGE,
-				   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-				   parts[i].from * PAGE) == MAP_FAILED)
-			return NULL;
-		close(fd);
-	}
-	return at;
-}
-
-/*
- * The mirror is at an address where its leaves are large: fork() copies it. What it
- * shows is what pages show that have a PTE each, at an address congruent to nothing.
- */
-static bool map_mirror(void)
-{
-	const u64 bytes = (BAR_PAGES + PAGES_1G) * PAGE;
-	char *by_pte = map_bar((char *)0x200000000000UL + PAGE);
-	bool ok = true;
-
-	mirror = (volatile u32 *)map_bar((char *)0x300000000000UL);
-	if (!by_pte || !mirror)
-		return false;
-	for (u64 p = 0; p < BAR_PAGES; p++)
-		*(volatile u32 *)(by_pte + p * PAGE) = stamp(p);
-	for (u64 p = 0; p < BAR_PAGES; p++)
-		ok &= *mirror_of(p) == stamp(p);
-	return !munmap(by_pte, bytes) && ok;
-}
-
-static bool find_bar(void)
-{
-	static char dir[64];
-	unsigned long long start = 0;
-	char path[128], line[128];
-	FILE *f;
-
-	snprintf(dir, sizeof(dir), "/sys/bus/pci/devices/%s", getenv("VFIO_SELFTESTS_BDF") ?: "");
-	bar_device = dir;
-	snprintf(path, sizeof(path), "%s/resource", dir);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	for (int i = 0; i <= 2 && fgets(line, sizeof(line), f); i++)
-		start = i < 2 ? 0 : strtoull(line, NULL, 0);
-	fclose(f);
-	bar_phys = start;
-	return start;
-}
-
-bool bind_bar(const char *driver)
-{
-	const char *name = strrchr(bar_device, '/') + 1;
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/driver/unbind", bar_device);
-	write_text(path, name);
-	snprintf(path, sizeof(path), "%s/driver_override", bar_device);
-	return write_text(path, driver) && write_text("/sys/bus/pci/drivers_probe", name);
-}
-
 #define MAX_WORKERS	16
 
 int main(int argc, char **argv)
@@ -461,12 +478,15 @@ int main(int argc, char **argv)
 	int users = 1, kernels = 0, nr = 0, failed = 0, status, fds[2], c;
 	u64 seed = time(NULL), max = UINT64_MAX, total = 0;
 	bool want_readers = false;
+	static const char * const owners[] = {
+		"", ", vfio", ", vfio cdev", ", iopmem", ", DAX", ", p2pmem",
+	};
 	struct timespec begin, now;
 	struct result res;
 	time_t seconds = 60;
 	double took;
 
-	while ((c = getopt(argc, argv, "s:t:n:u:k:j:rviF")) != -1) {
+	while ((c = getopt(argc, argv, "s:t:n:u:k:j:rvcidpF")) != -1) {
 		switch (c) {
 		case 's':
 			seed = strtoull(optarg, NULL, 0);
@@ -490,10 +510,19 @@ int main(int argc, char **argv)
 			want_readers = true;
 			break;
 		case 'v':
-			opt_vfio = true;
+			owner = OWNER_VFIO;
+			break;
+		case 'c':
+			owner = OWNER_CDEV;
 			break;
 		case 'i':
-			opt_iopmem = true;
+			owner = OWNER_IOPMEM;
+			break;
+		case 'd':
+			owner = OWNER_DAX;
+			break;
+		case 'p':
+			owner = OWNER_P2P;
 			break;
 		case 'F':
 			opt_fail = false;
@@ -508,13 +537,10 @@ int main(int argc, char **argv)
 		execv("/proc/self/exe", argv);
 	}
 	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS ||
-	    (opt_iopmem && (opt_vfio || kernels)))
+	    (owner >= OWNER_IOPMEM && kernels))
 		return 2;
 	opt_alone = users + kernels == 1 && !opt_touch && !want_readers;
-	if (!find_bar() || (opt_vfio && !bind_bar("vfio-pci")) ||
-	    (opt_iopmem && (!write_text("/sys/module/iopmem/parameters/mode", "char") ||
-			    !bind_bar("iopmem"))) ||
-	    !map_mirror() || pipe(fds)) {
+	if (!find_bar() || !own_bar() || !map_mirror(true) || pipe(fds)) {
 		perror("no BAR");
 		return 1;
 	}
@@ -527,7 +553,7 @@ int main(int argc, char **argv)
 	}
 	printf("# seed %llu, %d + %d workers, %d threads%s%s%s, %ld seconds\n",
 	       (unsigned long long)seed, users, kernels, users * opt_touch,
-	       want_readers ? ", readers" : "", opt_vfio ? ", vfio" : opt_iopmem ? ", iopmem" : "",
+	       want_readers ? ", readers" : "", owners[owner],
 	       opt_fail ? ", allocations fail" : "", (long)seconds);
 	fflush(stdout);
 
@@ -538,8 +564,9 @@ int main(int argc, char **argv)
 			work(nr < users ? &user_worker : &kernel_worker, nr, seed,
 			     time(NULL) + seconds, max, fds[1]);
 	}
-	/* It must not hold the pipe open. */
+	/* It must not hold the pipe open, nor what a device that goes was mapped by. */
 	close(fds[1]);
+	unmap_mirror();
 	if (want_readers) {
 		reader = fork();
 		if (!reader)

@@ -71,16 +71,25 @@ struct worker_ops {
 
 extern const struct worker_ops user_worker, kernel_worker;
 
+/* Who has the BAR */
+enum owner {
+	OWNER_NONE,		/* the test driver, if it likes */
+	OWNER_VFIO,		/* vfio-pci, opened by its group */
+	OWNER_CDEV,		/* vfio-pci, opened by its own file */
+	OWNER_IOPMEM,		/* iopmem, as a file: all of these have struct pages */
+	OWNER_DAX,		/* as a disk, with a file of ext4 */
+	OWNER_P2P,		/* as p2pmem */
+};
+extern enum owner owner;
+
 /* Options */
-extern bool opt_vfio;		/* the BAR belongs to vfio-pci */
-extern bool opt_iopmem;		/* the BAR belongs to iopmem, as a file */
 extern bool opt_alone;		/* no other worker: what the system counts is ours */
 extern bool opt_fail;		/* let allocations fail */
 extern int opt_touch;		/* threads that touch pages, for each user worker */
 extern int worker_nr;
 extern const char *bar_device;	/* directory in sysfs */
 extern u64 bar_phys;
-/* All of the BAR, mapped once for all, for contents */
+/* All of the BAR or of the file, mapped once for all, for contents. NULL for p2pmem */
 extern volatile u32 *mirror;
 
 static inline volatile u32 *mirror_of(u64 page)
@@ -111,6 +120,9 @@ static inline u64 below(struct rnd *r, u64 n)
 u64 near_leaf(struct rnd *r, u64 from, u64 to);
 u64 some_length(struct rnd *r, u64 max);
 
+/* Of fail_nth(): with n pages more, what the worker's cgroup is charged fails */
+#define FAIL_CHARGE	0xff00
+
 /* Let the nth allocation of this thread fail from now on; 0: none */
 void fail_nth(int n);
 /* In a child: what its parent has open is about the parent. */
@@ -131,8 +143,25 @@ bool toggle_mtrr(u64 page, u64 pages, bool wc);
 void drop_mtrr(void);
 extern u64 mtrrs_set;
 long read_number(const char *path, const char *key);
-/* Another driver gets the BAR. */
-bool bind_bar(const char *driver);
 bool write_text(const char *path, const char *text);
+
+/* bar.c */
+bool find_bar(void);
+bool own_bar(void);
+bool take_bar(bool device);
+bool return_bar(bool device);
+bool map_mirror(bool first);
+void unmap_mirror(void);
+void drop_faulted_mirror(void);
+int open_vfio(u64 *bar, u64 *config);
+int open_iopmem(void);
+int open_dax(void);
+int open_p2p(void);
+long p2p_used(void);
+
+/* tracer.c */
+int trace_word(void *at, long *value, bool write_it);
+void tracer_leave(void);
+void munmap_window(void);
 
 #endif /* SOAK_H */

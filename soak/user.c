@@ -29,7 +29,7 @@
 
 enum source {
 	SRC_SYSFS, SRC_SYSFS_WC, SRC_MEM, SRC_DRIVER, SRC_EXTENT, SRC_VFIO, SRC_IOPMEM,
-	NR_SOURCE,
+	SRC_DAX, SRC_P2P, NR_SOURCE,
 };
 
 static struct source_file {
@@ -49,6 +49,8 @@ static struct source_file {
 	[SRC_EXTENT] = { "extent", .end = UC_END, .faults = true },
 	[SRC_VFIO] = { "vfio", .end = UC_END, .faults = true },
 	[SRC_IOPMEM] = { "iopmem", .end = BAR_PAGES, .faults = true },
+	[SRC_DAX] = { "DAX", .end = BAR_PAGES, .can_private = true, .faults = true },
+	[SRC_P2P] = { "p2pmem", .end = BAR_PAGES, .faults = true },
 };
 
 /* What madvise() leaves in a VMA: a piece is cut where it differs. */
@@ -58,6 +60,8 @@ static struct source_file {
 #define A_NOHUGE	0x08
 #define A_DONTDUMP	0x10
 #define A_DONTFORK	0x20
+/* MADV_REMOVE has given the memory back. */
+#define A_REMOVED	0x40
 
 struct piece {
 	u64 start, end;		/* pages of the window */
@@ -68,23 +72,26 @@ struct piece {
 #define MAX_PIECES	1024
 static struct piece pieces[MAX_PIECES + 8];
 static int nr_pieces;
-static bool decode_off, unbound;
+static bool decode_off;
+static u32 gone_sources;	/* bits: what they show has gone for now */
 static char *window;
 
 static int vfio_device = -1;
 static u64 vfio_config;
 static int uffd = -1, copy_file = -1, ring = -1, pkey = -1;
+static u32 stamps[PAGES_2M * PAGE / 4];	/* what is written to a file */
 
 enum kind {
 	OP_MAP, OP_UNMAP, OP_PROTECT, OP_MOVE, OP_SHRINK, OP_GROW, OP_ADVISE, OP_LOCK,
 	OP_UNLOCK, OP_BIND, OP_UFFD, OP_FORK, OP_LIMIT, OP_PROC, OP_DECODE, OP_ANYWHERE,
-	OP_MEM_FILE, OP_MTRR, OP_PIN, OP_COPY, OP_STAY, OP_RECLAIM, OP_UNBIND, NR_KIND,
+	OP_MEM_FILE, OP_MTRR, OP_PIN, OP_COPY, OP_STAY, OP_RECLAIM, OP_UNBIND, OP_REMOVE,
+	OP_TRACE, OP_PUNCH, NR_KIND,
 };
 static const char * const kind_names[NR_KIND] = {
 	"mmap", "munmap", "mprotect", "mremap", "mremap_shrink", "mremap_grow", "madvise",
 	"mlock", "munlock", "mbind", "userfaultfd", "fork", "limit", "proc", "decode",
 	"mmap_anywhere", "proc_mem", "mtrr", "pin", "copy", "mremap_dontunmap", "reclaim",
-	"unbind",
+	"unbind", "remove", "ptrace", "punch",
 };
 static u64 done[NR_KIND], refused[NR_KIND], failed_alloc[NR_KIND];
 
@@ -218,7 +225,13 @@ static bool try_store(volatile u32 *p, u32 v)
 /* What a piece showed has gone for now */
 static bool gone(const struct piece *p)
 {
-	return (decode_off && p->src == SRC_VFIO) || (unbound && p->src == SRC_IOPMEM);
+	return gone_sources >> p->src & 1 || p->advice & A_REMOVED;
+}
+
+/* Where a word of a page of the BAR can be seen: in the mirror, if there is one */
+static volatile u32 *real_word(volatile u32 *at, u64 page, u64 word)
+{
+	return mirror ? mirror_of(page) + word : at + word;
 }
 
 /* One page of the window against the model */
@@ -260,7 +273,7 @@ static bool look(u64 page, bool store)
 	if (p->prot & PROT_WRITE && p->shared) {
 		if (!try_store(at + word, v))
 			return soak_bad("page %#lx: cannot be written", (long)page);
-		w = mirror_of(bar)[word];
+		w = *real_word(at, bar, word);
 		if (w != v)
 			return soak_bad("page %#lx: %#x written, %#x in page %#lx of the BAR",
 					(long)page, v, w, (long)bar);
@@ -326,6 +339,9 @@ static bool compare_maps(void)
 				src->known = true;
 				src->maps = maps;
 			}
+			/* Each has a file of its own. */
+			if (p->src == SRC_P2P)
+				maps = src->maps;
 			if (src->maps != maps || (prot[0] == 'r') != !!(p->prot & PROT_READ) ||
 			    (prot[1] == 'w') != !!(p->prot & PROT_WRITE) ||
 			    (prot[3] == 's') != p->shared) {
@@ -412,10 +428,17 @@ static bool compare_pagemap(struct rnd *r)
 	if (!read_own("/proc/self/pagemap", &entry, 8, (unsigned long)addr_of(at) / PAGE * 8))
 		return soak_bad("pagemap: %s", strerror(errno));
 	pfn = entry & ((1ULL << 55) - 1);
-	if (entry >> 62 & 1 || (entry >> 63 && pfn &&
+	/* Where a file or p2pmem is in the BAR is not known. */
+	if (entry >> 62 & 1 || (entry >> 63 && pfn && owner < OWNER_DAX &&
 				pfn != bar_phys / PAGE + p->page + at - p->start))
 		return soak_bad("pagemap: page %#lx: %#llx", (long)at, (long long)entry);
 	return true;
+}
+
+/* sysfs and /dev/mem let a debugger in. */
+static bool debuggable(const struct piece *p)
+{
+	return p->src == SRC_SYSFS || p->src == SRC_SYSFS_WC || p->src == SRC_MEM;
 }
 
 /* Read a page of the window by /proc/self/mem: as a debugger does */
@@ -431,12 +454,56 @@ static bool compare_mem_file(struct rnd *r)
 	at = p->start + below(r, p->end - p->start);
 	if (!read_own("/proc/self/mem", &v, 4, (unsigned long)addr_of(at))) {
 		refused[OP_MEM_FILE]++;
-		/* sysfs and /dev/mem let a debugger in. */
-		return (p->src != SRC_SYSFS && p->src != SRC_SYSFS_WC && p->src != SRC_MEM) ||
+		return !debuggable(p) ||
 			soak_bad("/proc/self/mem: page %#lx: %s", (long)at, strerror(errno));
 	}
 	return v == stamp(p->page + at - p->start) ||
 		soak_bad("/proc/self/mem: page %#lx: %#x", (long)at, v);
+}
+
+/* A debugger reads a page, and writes a word that is 64 bits wide */
+static bool do_trace(const struct op *op, bool *failed)
+{
+	static long traces;
+	struct piece *p = find(op->a);
+	const u64 word = 64 + 2 * worker_nr;
+	volatile u32 *at = (volatile u32 *)addr_of(op->a), *real;
+	long v = 0;
+	u64 bar;
+	int err;
+
+	if (decode_off)
+		return true;
+	/* It is the debugger whose allocations would fail. */
+	*failed = false;
+	err = trace_word((void *)at, &v, false);
+	if (err < 0)
+		return soak_bad("no debugger");
+	if (!p || gone(p)) {
+		refused[OP_TRACE]++;
+		return err == EIO || soak_bad("ptrace reads page %#lx: %#lx", (long)op->a, v);
+	}
+	bar = p->page + op->a - p->start;
+	if (err) {
+		refused[OP_TRACE]++;
+		return (!debuggable(p) && err == EIO) ||
+		       soak_bad("ptrace: page %#lx: %s", (long)op->a, strerror(err));
+	}
+	if ((u32)v != stamp(bar))
+		return soak_bad("ptrace: page %#lx: %#lx", (long)op->a, v);
+	if (op->d % 2 || !p->shared)
+		return true;
+	/* A page of sysfs is write-protected until it is written. */
+	if (p->prot & PROT_WRITE && !try_store(at + word, 0))
+		return soak_bad("page %#lx: cannot be written", (long)op->a);
+	v = 0x100000001 * (u32)++traces;
+	err = trace_word((void *)(at + word), &v, true);
+	if (p->prot & PROT_WRITE ? err != 0 : err != EIO)
+		return soak_bad("ptrace writes to page %#lx: %s", (long)op->a, strerror(err));
+	real = real_word(at, bar, word);
+	return err || (real[0] == (u32)v && real[1] == (u32)v) ||
+	       soak_bad("ptrace writes %#lx to page %#lx: %#x %#x", v, (long)op->a, real[0],
+			real[1]);
 }
 
 static bool do_proc(struct rnd *r)
@@ -452,48 +519,6 @@ static bool set_decode(bool on)
 		return false;
 	command = on ? command | 2 : command & ~2;
 	return pwrite(vfio_device, &command, 2, vfio_config + 4) == 2;
-}
-
-/* Its name has a number that grows. */
-static int open_iopmem(void)
-{
-	char path[300];
-	int fd = -1;
-	glob_t g;
-
-	if (!glob("/sys/class/misc/iopmem*", 0, NULL, &g) && g.gl_pathc == 1) {
-		snprintf(path, sizeof(path), "/dev/%s", strrchr(g.gl_pathv[0], '/') + 1);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-	}
-	globfree(&g);
-	return fd;
-}
-
-static int open_vfio(void)
-{
-	struct vfio_region_info info = { .argsz = sizeof(info) };
-	char path[64], link[256] = "", dir[128];
-	int container, group, device;
-
-	snprintf(dir, sizeof(dir), "%s/iommu_group", bar_device);
-	if (readlink(dir, link, sizeof(link) - 1) < 0)
-		return -1;
-	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
-	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	group = open(path, O_RDWR | O_CLOEXEC);
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ||
-	    ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-		return -1;
-	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, strrchr(bar_device, '/') + 1);
-	info.index = VFIO_PCI_CONFIG_REGION_INDEX;
-	if (device < 0 || ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info))
-		return -1;
-	vfio_config = info.offset;
-	info.index = VFIO_PCI_BAR2_REGION_INDEX;
-	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info))
-		return -1;
-	sources[SRC_VFIO].at = info.offset;
-	return device;
 }
 
 /*
@@ -512,7 +537,7 @@ static void *touch(void *arg)
 		volatile u32 *at = (volatile u32 *)addr_of(near_leaf(&r, 0, WINDOW_PAGES));
 		u32 v = 0;
 
-		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES) {
+		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES && owner != OWNER_P2P) {
 			touch_saw = v;
 			touch_bad = true;
 		}
@@ -533,29 +558,77 @@ static bool start_touching(void)
 	return !touch_bad || soak_bad("a thread saw %#x", touch_saw);
 }
 
+static int open_resource(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", bar_device, name);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* What can be mapped: false, with errno, if something cannot be opened */
+static bool open_sources(void)
+{
+	switch (owner) {
+	case OWNER_DAX:
+		sources[SRC_DAX].fd = open_dax();
+		return sources[SRC_DAX].fd >= 0;
+	case OWNER_P2P:
+		sources[SRC_P2P].fd = open_p2p();
+		return sources[SRC_P2P].fd >= 0;
+	case OWNER_IOPMEM:
+		sources[SRC_IOPMEM].fd = open_iopmem();
+		/* Struct pages that are write-combining let nothing else in. */
+		sources[SRC_SYSFS_WC].fd = open_resource("resource2_wc");
+		return sources[SRC_IOPMEM].fd >= 0 && sources[SRC_SYSFS_WC].fd >= 0;
+	case OWNER_VFIO:
+	case OWNER_CDEV:
+		vfio_device = open_vfio(&sources[SRC_VFIO].at, &vfio_config);
+		sources[SRC_VFIO].fd = vfio_device;
+		if (vfio_device < 0)
+			return false;
+		break;
+	case OWNER_NONE:
+		sources[SRC_DRIVER].fd = open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
+		sources[SRC_EXTENT].fd = sources[SRC_DRIVER].fd;
+		sources[SRC_EXTENT].at = 0x07000000000ULL;	/* THE_MMAP */
+		if (sources[SRC_DRIVER].fd < 0)
+			return false;
+	}
+	sources[SRC_SYSFS].fd = open_resource("resource2");
+	sources[SRC_SYSFS_WC].fd = open_resource("resource2_wc");
+	sources[SRC_MEM].fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
+	sources[SRC_MEM].at = bar_phys;
+	return sources[SRC_SYSFS].fd >= 0 && sources[SRC_SYSFS_WC].fd >= 0 &&
+	       sources[SRC_MEM].fd >= 0;
+}
+
+static void close_sources(void)
+{
+	for (int i = 0; i < NR_SOURCE; i++) {
+		if (sources[i].fd >= 0 && i != SRC_EXTENT)
+			close(sources[i].fd);
+		sources[i].fd = -1;
+	}
+}
+
+void munmap_window(void)
+{
+	munmap(window, WINDOW_PAGES * PAGE);
+}
+
 static bool prepare(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
 	struct uffdio_api api = { .api = UFFD_API };
-	char path[128];
 
 	sigaction(SIGSEGV, &sa, NULL);
 	sigaction(SIGBUS, &sa, NULL);
 	window = (char *)(0x100000000000UL + worker_nr * 0x1000000000UL);
-	snprintf(path, sizeof(path), "%s/resource2", bar_device);
-	/* Struct pages that are write-combining let nothing else in. */
-	sources[SRC_SYSFS].fd = opt_iopmem ? -1 : open(path, O_RDWR | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s/resource2_wc", bar_device);
-	sources[SRC_SYSFS_WC].fd = open(path, O_RDWR | O_CLOEXEC);
-	sources[SRC_MEM].fd = opt_iopmem ? -1 : open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
-	sources[SRC_MEM].at = bar_phys;
-	sources[SRC_DRIVER].fd = opt_vfio || opt_iopmem ? -1 :
-				 open("/dev/test_huge_map", O_RDWR | O_CLOEXEC);
-	sources[SRC_EXTENT].fd = sources[SRC_DRIVER].fd;
-	sources[SRC_EXTENT].at = 0x07000000000ULL;	/* THE_MMAP */
-	vfio_device = opt_vfio ? open_vfio() : -1;
-	sources[SRC_VFIO].fd = vfio_device;
-	sources[SRC_IOPMEM].fd = opt_iopmem ? open_iopmem() : -1;
+	for (int i = 0; i < NR_SOURCE; i++)
+		sources[i].fd = -1;
+	if (!open_sources())
+		return soak_bad("no device: %s", strerror(errno));
 	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
 	if (uffd >= 0)
 		ioctl(uffd, UFFDIO_API, &api);
@@ -564,10 +637,8 @@ static bool prepare(void)
 		return soak_bad("no file: %s", strerror(errno));
 	ring = syscall(SYS_io_uring_setup, 2, &(struct io_uring_params) {});
 	pkey = pkey_alloc(0, 0);
-	if (opt_iopmem ? sources[SRC_IOPMEM].fd < 0 :
-	    sources[SRC_SYSFS].fd < 0 || sources[SRC_MEM].fd < 0 ||
-	    (opt_vfio ? vfio_device : sources[SRC_DRIVER].fd) < 0)
-		return soak_bad("no device: %s", strerror(errno));
+	/* Its page tables are there before they are counted. */
+	memset(stamps, 1, sizeof(stamps));
 	return true;
 }
 
@@ -595,9 +666,13 @@ static bool user_reset(bool first)
 	if (decode_off && !set_decode(true))
 		return soak_bad("decode: %s", strerror(errno));
 	decode_off = false;
+	gone_sources = 0;
 	if (!compare_maps())
 		return false;
+	if (owner == OWNER_P2P && opt_alone && p2p_used())
+		return soak_bad("%ld bytes of p2pmem are not free", p2p_used());
 	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
+	drop_faulted_mirror();
 	now = read_number("/proc/self/status", "VmPTE:");
 	/* Each thread has a stack of its own, which it may touch later. */
 	if (!first && now > tables + 12 * opt_touch)
@@ -633,7 +708,7 @@ static void choose_source(struct rnd *r, struct op *op)
 		op->src = below(r, NR_SOURCE);
 		src = &sources[op->src];
 	} while (src->fd < 0);
-	op->c = near_leaf(r, src->first, src->end);
+	op->c = op->src == SRC_P2P ? 0 : near_leaf(r, src->first, src->end);
 	if (op->b > src->end - op->c)
 		op->b = src->end - op->c;
 	/* As who maps it likes it: congruent, or not */
@@ -648,8 +723,9 @@ static void choose_source(struct rnd *r, struct op *op)
 	/* The place is a wish, or has to be free. */
 	if (!below(r, 6))
 		op->flags |= F_GENTLE;
-	/* So many PTEs take long. */
-	if (op->kind == OP_MAP && op->b > 4 * PAGES_2M && (op->a - op->c) % PAGES_2M && below(r, 50))
+	/* So many PTEs take long, and so does it to stamp pages. */
+	if (op->kind == OP_MAP && op->b > 4 * PAGES_2M && below(r, 50) &&
+	    ((op->a - op->c) % PAGES_2M || op->src == SRC_P2P))
 		op->b = 1 + op->b % (4 * PAGES_2M);
 }
 
@@ -662,7 +738,7 @@ static void user_choose(struct op *op)
 		OP_MAP, OP_MAP, OP_MAP, OP_MAP, OP_UNMAP, OP_UNMAP, OP_UNMAP, OP_PROTECT,
 		OP_PROTECT, OP_PROTECT, OP_MOVE, OP_MOVE, OP_MOVE, OP_MOVE, OP_SHRINK, OP_GROW,
 		OP_ADVISE, OP_ADVISE, OP_LOCK, OP_UNLOCK, OP_BIND, OP_UFFD, OP_ANYWHERE,
-		OP_MEM_FILE, OP_MEM_FILE, OP_PIN, OP_COPY, OP_COPY, OP_STAY,
+		OP_MEM_FILE, OP_MEM_FILE, OP_PIN, OP_COPY, OP_COPY, OP_STAY, OP_TRACE,
 	};
 	static const u16 advices[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
@@ -683,10 +759,16 @@ static void user_choose(struct op *op)
 	else if (!below(r, 100) && vfio_device >= 0 && opt_alone)
 		op->kind = OP_DECODE;
 	/* Over write-combining struct pages there can be none. */
-	if (!below(r, 400) && !opt_iopmem)
+	if (!below(r, 400) && owner < OWNER_IOPMEM)
 		op->kind = OP_MTRR;
-	else if (!below(r, 2000) && opt_iopmem && opt_alone)
+	else if (!below(r, 2000) && opt_alone &&
+		 (owner == OWNER_IOPMEM || owner == OWNER_P2P))
 		op->kind = OP_UNBIND;
+	else if (!below(r, 4000) && opt_alone &&
+		 (owner == OWNER_NONE || owner == OWNER_IOPMEM))
+		op->kind = OP_REMOVE;
+	else if (!below(r, 100) && opt_alone && owner == OWNER_DAX)
+		op->kind = OP_PUNCH;
 	else if (!below(r, 2000))
 		op->kind = OP_RECLAIM;
 	if (nr_pieces > MAX_PIECES / 4) {
@@ -697,6 +779,12 @@ static void user_choose(struct op *op)
 	choose_range(r, op);
 	op->prot = prots[below(r, sizeof(prots))];
 	op->advice = advices[below(r, sizeof(advices) / sizeof(*advices))];
+	/* The file would have holes: see OP_PUNCH. */
+	if (op->advice == MADV_REMOVE && owner == OWNER_DAX)
+		op->advice = MADV_DONTNEED;
+	/* What it has is not known before it is mapped. */
+	if (op->kind == OP_ANYWHERE && owner == OWNER_P2P)
+		op->kind = OP_MAP;
 	op->d = near_leaf(r, 0, WINDOW_PAGES);
 	if (op->kind == OP_MAP || op->kind == OP_ANYWHERE)
 		choose_source(r, op);
@@ -720,14 +808,22 @@ static void user_choose(struct op *op)
 	if (op->kind == OP_GROW)
 		op->d = 1 + below(r, PAGES_2M);
 	if (opt_fail && !below(r, 6))
-		op->fail_nth = 1 + below(r, 8);
+		op->fail_nth = below(r, 200) ? 1 + below(r, 8) : FAIL_CHARGE + below(r, 4);
+	if (op->kind == OP_PUNCH) {
+		/* Shorter: all that it loses has to be written again. */
+		op->flags = below(r, 2);
+		op->c = near_leaf(r, op->flags ? BAR_PAGES - 16 * PAGES_2M : 0, BAR_PAGES);
+		op->d = op->flags ? BAR_PAGES - op->c : 1 + below(r, 6 * PAGES_2M);
+		op->d = op->d < BAR_PAGES - op->c ? op->d : BAR_PAGES - op->c;
+	}
 	if (op->kind == OP_MTRR) {
 		op->c = near_leaf(r, 0, BAR_PAGES);
 		op->d = 1ULL << below(r, 19);
 		op->flags = below(r, 2);
 	}
 	if (op->kind == OP_LIMIT || op->kind == OP_PROC || op->kind == OP_DECODE ||
-	    op->kind == OP_MTRR || op->kind == OP_RECLAIM || op->kind == OP_UNBIND)
+	    op->kind == OP_MTRR || op->kind == OP_RECLAIM || op->kind == OP_UNBIND ||
+	    op->kind == OP_REMOVE || op->kind == OP_TRACE || op->kind == OP_PUNCH)
 		op->fail_nth = 0;
 }
 
@@ -739,7 +835,31 @@ static bool map_may_fail(int src, bool failed, int err)
 {
 	if (src == SRC_DRIVER && err == EAGAIN && !opt_alone)
 		return true;
+	/* There is only so much of it. */
+	if (src == SRC_P2P && err == ENOMEM)
+		return true;
 	return failed && (err == ENOMEM || err == EINVAL || (src == SRC_MEM && err == EAGAIN));
+}
+
+/* p2pmem has no contents of its own: numbers that no other page has */
+static u64 new_pages(u64 nr)
+{
+	static u64 used;
+
+	if (used + nr > 1 << 24)
+		used = 0;
+	used += nr;
+	return ((u64)worker_nr << 24) + used - nr;
+}
+
+static bool stamp_pages(const struct piece *p)
+{
+	for (u64 i = 0; i < p->end - p->start; i++)
+		if (!try_store((volatile u32 *)addr_of(p->start + i), stamp(p->page + i)))
+			return soak_bad("p2pmem: page %#lx cannot be written",
+					(long)(p->start + i));
+	return !mprotect(addr_of(p->start), (p->end - p->start) * PAGE, p->prot) ||
+	       soak_bad("mprotect of p2pmem: %s", strerror(errno));
 }
 
 static bool do_map(const struct op *op, bool *failed)
@@ -748,7 +868,7 @@ static bool do_map(const struct op *op, bool *failed)
 	const bool private = op->flags & F_PRIVATE;
 	int flags = private ? MAP_PRIVATE : MAP_SHARED;
 	/* Nobody writes to a private mapping here: it would no longer be the BAR. */
-	int prot = private ? op->prot & ~PROT_WRITE : op->prot;
+	int prot = private ? op->prot & ~PROT_WRITE : op->prot, map_prot = prot;
 	char *at = addr_of(op->a), *got;
 	bool busy;
 	struct piece p = {
@@ -756,14 +876,18 @@ static bool do_map(const struct op *op, bool *failed)
 		.prot = prot, .shared = !private,
 	};
 
+	if (op->src == SRC_P2P) {
+		p.page = new_pages(op->b);
+		map_prot = PROT_READ | PROT_WRITE;
+	}
 	busy = op->flags & F_GENTLE && first_piece(op->a, op->a + op->b);
 	flags |= op->flags & F_GENTLE ? MAP_FIXED_NOREPLACE : MAP_FIXED;
 	fail_nth(op->fail_nth);
-	got = mmap(at, op->b * PAGE, prot, flags, src->fd, src->at + op->c * PAGE);
+	got = mmap(at, op->b * PAGE, map_prot, flags, src->fd, src->at + op->c * PAGE);
 	*failed = op->fail_nth && fail_end();
 	if (got == at && !busy) {
 		remember(p);
-		return true;
+		return op->src != SRC_P2P || stamp_pages(&p);
 	}
 	if (busy) {
 		refused[OP_MAP]++;
@@ -996,6 +1120,30 @@ static bool do_move(const struct op *op, bool *failed)
 	return true;
 }
 
+/* A mapping of a file grows, here or elsewhere. Look, and have done with it */
+static bool grown(struct piece *p, const struct op *op, char *got)
+{
+	const u64 nr = p->end - op->a, bar = p->page + op->a - p->start;
+	const u64 at[] = { 0, nr - 1, nr, nr + op->d - 1 };
+	const bool readable = p->prot & PROT_READ;
+	bool ok = true;
+	u32 v = 0;
+
+	for (int i = 0; ok && i < 4; i++) {
+		const bool there = readable && bar + at[i] < BAR_PAGES;
+
+		ok = try_load((volatile u32 *)(got + at[i] * PAGE), &v) == there &&
+		     (!there || v == stamp(bar + at[i]));
+		if (!ok)
+			soak_bad("mremap that grows: page %#lx: %#x", (long)(bar + at[i]), v);
+	}
+	/* When an allocation fails, the VMA of before may be left, empty: see do_move(). */
+	if (munmap(got, (nr + op->d) * PAGE) || munmap(addr_of(op->a), nr * PAGE))
+		return soak_bad("munmap: %s", strerror(errno));
+	forget(op->a, op->a + nr);
+	return ok;
+}
+
 static bool do_resize(const struct op *op, bool *failed)
 {
 	struct piece *p = find(op->a);
@@ -1015,6 +1163,8 @@ static bool do_resize(const struct op *op, bool *failed)
 	*failed = op->fail_nth && fail_end();
 	if (err)
 		refused[op->kind]++;
+	if (op->kind == OP_GROW && !err && p->src == SRC_DAX)
+		return grown(p, op, got);
 	if (op->kind == OP_GROW)
 		return err || soak_bad("mremap has grown the mapping of a device");
 	if (!err)
@@ -1044,6 +1194,8 @@ static u8 advised(u8 a, int advice)
 		return a | A_DONTFORK;
 	case MADV_DOFORK:
 		return a & ~A_DONTFORK;
+	case MADV_REMOVE:
+		return owner == OWNER_P2P ? a | A_REMOVED : a;
 	}
 	return a;
 }
@@ -1058,6 +1210,14 @@ static bool do_advise(const struct op *op, bool *failed)
 	*failed = op->fail_nth && fail_end();
 	if (err)
 		refused[OP_ADVISE]++;
+	if (op->advice == MADV_REMOVE && owner == OWNER_P2P && err &&
+	    (*failed || err != ENOMEM)) {
+		/* How far it came is not known. */
+		if (munmap(addr_of(op->a), op->b * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(op->a, end);
+		return true;
+	}
 	/* ENOMEM: of a hole, all the same. It may also have ended somewhere. */
 	i = cut(op->a);
 	k = cut(end);
@@ -1129,7 +1289,7 @@ static bool do_pin(const struct op *op, bool *failed)
 	*failed = op->fail_nth && fail_end();
 	refused[OP_PIN]++;
 	/* Struct pages of a BAR are for those that know of p2pdma. */
-	return err == EFAULT || (err && opt_iopmem) || (*failed && err == ENOMEM) ||
+	return err == EFAULT || (err && owner >= OWNER_IOPMEM) || (*failed && err == ENOMEM) ||
 	       soak_bad("pages of a device are pinned: %ld, %s", got, strerror(err));
 }
 
@@ -1170,24 +1330,58 @@ static bool do_copy(const struct op *op, bool *failed)
 	v = ~copies++;
 	if (pwrite(copy_file, &v, 4, word * 4) != 4 || pread(copy_file, at + word, 4, word * 4) != 4)
 		return soak_bad("read() to page %#lx: %s", (long)op->a, strerror(errno));
-	n = mirror_of(p->page + op->a - p->start)[word];
+	n = *real_word(at, p->page + op->a - p->start, word);
 	return (u32)n == v || soak_bad("read() to page %#lx: %#x, not %#x in the BAR", (long)op->a,
 				       (u32)n, v);
+}
+
+/* One of a file has moved, and stays: both show the same. */
+static bool stays(const struct piece *p, const struct op *op, char *got)
+{
+	struct piece moved = *p;
+
+	moved.page += op->a - p->start;
+	if (got < window || got >= addr_of(WINDOW_PAGES)) {
+		const bool there = p->prot & PROT_READ;
+		u32 v = 0;
+
+		if (try_load((volatile u32 *)got, &v) != there ||
+		    (there && v != stamp(moved.page)))
+			return soak_bad("mremap with MREMAP_DONTUNMAP shows %#x", v);
+		return !munmap(got, op->b * PAGE) || soak_bad("munmap: %s", strerror(errno));
+	}
+	moved.start = (got - window) / PAGE;
+	moved.end = moved.start + op->b;
+	remember(moved);
+	return true;
 }
 
 /* A mapping of a device cannot move and stay. */
 static bool do_stay(const struct op *op, bool *failed)
 {
+	struct piece *p = find(op->a);
+	const bool file = p && p->src == SRC_DAX;
+	const bool fixed = op->d % 2;
 	void *got;
 	int err;
 
+	if (file && (op->a + op->b > p->end || op->d + op->b > WINDOW_PAGES))
+		return true;
 	fail_nth(op->fail_nth);
 	got = mremap(addr_of(op->a), op->b * PAGE, op->b * PAGE,
-		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP | (op->d % 2 ? MREMAP_FIXED : 0),
+		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP | (fixed ? MREMAP_FIXED : 0),
 		     addr_of(op->d));
 	err = got == MAP_FAILED ? errno : 0;
 	*failed = op->fail_nth && fail_end();
+	if (!err && file)
+		return stays(p, op, got);
 	refused[OP_STAY]++;
+	/* What was there before may be gone. */
+	if (file && fixed && *failed && err == ENOMEM) {
+		if (munmap(addr_of(op->d), op->b * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(op->d, op->d + op->b);
+	}
 	return err || soak_bad("mremap with MREMAP_DONTUNMAP: %p", got);
 }
 
@@ -1206,31 +1400,100 @@ static bool sealed(const struct op *op)
 	       soak_bad("what is sealed can be changed");
 }
 
-/* The driver goes while its memory is mapped: nothing of it is left. Then it comes again. */
-static bool do_unbind(struct rnd *r)
+/* Of each piece, three pages */
+static bool look_at_all(struct rnd *r)
 {
-	const char *name = strrchr(bar_device, '/') + 1;
-	struct source_file *src = &sources[SRC_IOPMEM];
-	char path[128];
+	for (int i = 0; i < nr_pieces; i++) {
+		const u64 start = pieces[i].start, end = pieces[i].end;
+
+		if (!look(start, true) || !look(end - 1, true) ||
+		    !look(start + below(r, end - start), true))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The driver, or the device, goes while the BAR is mapped: nothing of it is left. Then it
+ * comes again.
+ */
+static bool do_unbind(struct rnd *r, bool device)
+{
+	const u32 files = device ? 1 << SRC_SYSFS | 1 << SRC_SYSFS_WC : 0;
 	bool ok = true;
 
-	snprintf(path, sizeof(path), "%s/driver/unbind", bar_device);
-	if (!write_text(path, name))
-		return soak_bad("unbind: %s", strerror(errno));
-	unbound = true;
-	for (int i = 0; ok && i < nr_pieces; i++)
-		ok = look(pieces[i].start, true) && look(pieces[i].end - 1, true) &&
-		     look(pieces[i].start + below(r, pieces[i].end - pieces[i].start), true);
-	ok = ok && compare_maps();
+	/* The test driver and /dev/mem know nothing of it. */
+	for (int i = nr_pieces - 1; device && i >= 0; i--) {
+		const struct piece p = pieces[i];
+
+		if (p.src != SRC_MEM && p.src != SRC_DRIVER && p.src != SRC_EXTENT)
+			continue;
+		if (munmap(addr_of(p.start), (p.end - p.start) * PAGE))
+			return soak_bad("munmap: %s", strerror(errno));
+		forget(p.start, p.end);
+	}
+	if (!take_bar(device))
+		return soak_bad("%s: %s", device ? "remove" : "unbind", strerror(errno));
+	gone_sources = files | 1 << SRC_IOPMEM | 1 << SRC_P2P;
+	ok = look_at_all(r) && compare_maps();
 	if (ok && munmap(window, WINDOW_PAGES * PAGE))
 		ok = soak_bad("munmap: %s", strerror(errno));
 	nr_pieces = 0;
-	close(src->fd);
-	unbound = false;
-	if (!bind_bar("iopmem"))
-		return soak_bad("probe: %s", strerror(errno));
-	src->fd = open_iopmem();
-	return ok && (src->fd >= 0 || soak_bad("iopmem: %s", strerror(errno)));
+	close_sources();
+	gone_sources = 0;
+	/* The mirror has large leaves. */
+	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
+	if (!return_bar(device) || !open_sources())
+		return soak_bad("the BAR does not come again: %s", strerror(errno));
+	return ok;
+}
+
+/* Pages of the file in a range of it: what pieces show that have one */
+static bool look_at_file(struct rnd *r, u64 page, u64 nr, bool there)
+{
+	for (int i = 0; i < nr_pieces; i++) {
+		const struct piece *p = &pieces[i];
+		const u64 size = p->end - p->start;
+		u64 from = page > p->page ? page - p->page : 0;
+		u64 end = page + nr > p->page ? page + nr - p->page : 0;
+		u64 at;
+		u32 v = 0;
+
+		end = end < size ? end : size;
+		if (from >= end || !(p->prot & PROT_READ))
+			continue;
+		at = below(r, 2) ? from : from + below(r, end - from);
+		if (try_load((volatile u32 *)addr_of(p->start + at), &v) != there || v)
+			return soak_bad("page %#lx shows %#x of a hole in the file, signal %d",
+					(long)(p->start + at), v, there ? 0 : fault_signal);
+	}
+	return true;
+}
+
+/* The file loses a part, and all behind it if it becomes shorter, and gets it again. */
+static bool do_punch(const struct op *op, struct rnd *r)
+{
+	const int fd = sources[SRC_DAX].fd;
+	const bool shorter = op->flags;
+	const u64 end = op->c + op->d;
+
+	if (shorter ? ftruncate(fd, op->c * PAGE) :
+	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->c * PAGE, op->d * PAGE))
+		return soak_bad("punch: %s", strerror(errno));
+	if (!look_at_file(r, op->c, end - op->c, !shorter))
+		return false;
+	if (fallocate(fd, 0, op->c * PAGE, (end - op->c) * PAGE))
+		return soak_bad("fallocate: %s", strerror(errno));
+	for (u64 page = op->c; page < end;) {
+		const u64 nr = end - page < PAGES_2M ? end - page : PAGES_2M;
+
+		for (u64 i = 0; i < nr; i++)
+			stamps[i * (PAGE / 4)] = stamp(page + i);
+		if (pwrite(fd, stamps, nr * PAGE, page * PAGE) != (ssize_t)(nr * PAGE))
+			return soak_bad("write: %s", strerror(errno));
+		page += nr;
+	}
+	return true;
 }
 
 /* A child has what its parent has, and changes only its own */
@@ -1290,10 +1553,12 @@ static bool do_decode(struct rnd *r, const struct op *op)
 	if (!set_decode(false))
 		return soak_bad("decode off: %s", strerror(errno));
 	decode_off = true;
+	gone_sources = 1 << SRC_VFIO;
 	ok = look_at(r, op->a, op->a + op->b);
 	if (!set_decode(true))
 		return soak_bad("decode on: %s", strerror(errno));
 	decode_off = false;
+	gone_sources = 0;
 	return ok;
 }
 
@@ -1356,7 +1621,14 @@ static bool user_apply(const struct op *op)
 		ok = do_stay(op, &failed);
 		break;
 	case OP_UNBIND:
-		ok = do_unbind(&r);
+	case OP_REMOVE:
+		ok = do_unbind(&r, op->kind == OP_REMOVE);
+		break;
+	case OP_TRACE:
+		ok = do_trace(op, &failed);
+		break;
+	case OP_PUNCH:
+		ok = do_punch(op, &r);
 		break;
 	case OP_RECLAIM:
 		/* Not every kernel can. */
@@ -1398,7 +1670,13 @@ static void user_print(const struct op *op, char *text, int len)
 	if (op->kind == OP_MTRR)
 		n += snprintf(text + n, len - n, " %s, %#llx pages around %#llx or none",
 			      op->flags ? "WC" : "UC", (long long)op->d, (long long)op->c);
-	if (op->fail_nth)
+	if (op->kind == OP_PUNCH)
+		n += snprintf(text + n, len - n, " page %#llx +%#llx%s", (long long)op->c,
+			      (long long)op->d, op->flags ? ", by a shorter file" : "");
+	if (op->fail_nth >= FAIL_CHARGE)
+		snprintf(text + n, len - n, ", %d pages can be charged",
+			 op->fail_nth - FAIL_CHARGE);
+	else if (op->fail_nth)
 		snprintf(text + n, len - n, ", allocation %d fails", op->fail_nth);
 }
 
@@ -1415,6 +1693,7 @@ static void user_report(FILE *to)
 static void user_leave(void)
 {
 	drop_mtrr();
+	tracer_leave();
 	touching = touch_bad = false;
 }
 

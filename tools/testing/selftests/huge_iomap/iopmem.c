@@ -1497,40 +1497,18 @@ static int pin_loop(const char *disk, int nr)
 	return errno == EFAULT ? 0 : 3;
 }
 
-/* A second file, "g", gets all extents of one. */
-static int share_file(int fd)
-{
-	int copy = open(MNT "/g", O_RDWR | O_CREAT, 0600), err = 0;
-
-	if (copy < 0 || fsync(fd) || ioctl(copy, FICLONE, fd))
-		err = errno;
-	close(copy);
-	return err;
-}
-
-/*
- * The driver goes while pages of a file are pinned, and others are being faulted in.
- * If they are of two files, each has to give them back.
- */
+/* The driver goes while pages of a file are pinned, and others are being faulted in. */
 static void unbind_pinned(struct __test_metadata *_metadata, struct memory *bar,
-			  const char *peer, int rounds, bool shared)
+			  const char *peer, int rounds)
 {
-	char *p = NULL;
-	int fd, copy = -1, status;
-	__u32 value;
 	pid_t pid[3];
+	int fd, status;
 
 	for (int round = 0; round < rounds; round++) {
 		ASSERT_EQ(0, bind_as(bar, "block"));
-		ASSERT_EQ(0, shared ? mkfs_xfs_mount(bar, 0) : mkfs_mount(bar));
+		ASSERT_EQ(0, mkfs_mount(bar));
 		fd = make_file(MNT "/f", 3 * SZ_2M);
 		ASSERT_GE(fd, 0);
-		if (shared) {
-			ASSERT_EQ(0, share_file(fd));
-			copy = open(MNT "/g", O_RDWR);
-			p = mmap(NULL, 3 * SZ_2M, PROT_READ, MAP_SHARED | MAP_POPULATE, copy, 0);
-			ASSERT_NE(MAP_FAILED, p);
-		}
 		for (int i = 0; i < 3; i++) {
 			pid[i] = fork();
 			if (!pid[i])
@@ -1542,11 +1520,6 @@ static void unbind_pinned(struct __test_metadata *_metadata, struct memory *bar,
 		for (int i = 0; i < 3; i++) {
 			ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
 			EXPECT_EQ(0, status) TH_LOG("round %d, process %d", round, i);
-		}
-		if (shared) {
-			EXPECT_EQ(SIGBUS, try_read(p, &value));
-			munmap(p, 3 * SZ_2M);
-			close(copy);
 		}
 		close(fd);
 		EXPECT_EQ(0, umount(MNT));
@@ -1561,19 +1534,121 @@ TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned, MINUTES(2))
 		SKIP(return, "no NVMe disk behind the same switch");
 	if (run("command -v mkfs.ext4 >/dev/null"))
 		SKIP(return, "no mkfs.ext4");
-	unbind_pinned(_metadata, &self->bar, peer, 12, false);
+	unbind_pinned(_metadata, &self->bar, peer, 12);
 }
 
-TEST_F_TIMEOUT(iopmem, p2p_unbind_pinned_shared, MINUTES(2))
+/* A second file, "g", gets all extents of one. */
+static int share_file(int fd)
+{
+	int copy = open(MNT "/g", O_RDWR | O_CREAT, 0600), err = 0;
+
+	if (copy < 0 || fsync(fd) || ioctl(copy, FICLONE, fd))
+		err = errno;
+	close(copy);
+	return err;
+}
+
+/* Requests that a disk has not answered */
+static int in_flight(const char *disk)
+{
+	int reads = 0, writes = 0;
+	char path[96], line[64];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/inflight", strrchr(disk, '/') + 1);
+	if (!read_line(path, line, sizeof(line)) ||
+	    sscanf(line, "%d %d", &reads, &writes) != 2)
+		return -1;
+	return reads + writes;
+}
+
+/*
+ * The driver goes while a disk has yet to read a page of a file: it waits for that page,
+ * but none is mapped any more. If the page is of two files, both lose it. The disk hears
+ * of the request when its registers can be written again.
+ */
+static void unbind_waits(struct __test_metadata *_metadata, struct memory *bar, bool shared)
+{
+	const size_t bytes = 3 * SZ_2M, at = SZ_2M + 5 * SZ_4K;
+	char *p[2], *copy = page_aligned(bytes);
+	char peer[32], pci[32], path[96];
+	int fd[2], disk, status;
+	pid_t pid, writer;
+	__u32 value;
+
+	if (!find_disk(bar->dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	disk = open(peer, O_RDWR | O_DIRECT);
+	ASSERT_GE(disk, 0);
+	ASSERT_NE(NULL, copy);
+	ASSERT_EQ(0, bind_as(bar, "block"));
+	ASSERT_EQ(0, shared ? mkfs_xfs_mount(bar, 0) : mkfs_mount(bar));
+	fd[0] = make_file(MNT "/f", bytes);
+	ASSERT_GE(fd[0], 0);
+	fill_buffer(copy, bytes, shared);
+	ASSERT_EQ(bytes, pwrite(fd[0], copy, bytes, 0));
+	if (shared)
+		ASSERT_EQ(0, share_file(fd[0]));
+	fd[1] = open(shared ? MNT "/g" : MNT "/f", O_RDWR);
+	for (int i = 0; i < 2; i++) {
+		p[i] = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd[i], 0);
+		ASSERT_NE(MAP_FAILED, p[i]);
+		EXPECT_TRUE(same(copy, p[i], bytes));
+	}
+	ASSERT_TRUE(decode(pci, false));
+	writer = fork();
+	if (!writer)
+		_exit(pwrite(disk, p[0] + at, SZ_4K, 0) != SZ_4K);
+	for (int i = 0; i < 100 && in_flight(peer) != 1; i++)
+		usleep(50000);
+	EXPECT_EQ(1, in_flight(peer));
+	pid = fork();
+	if (!pid) {
+		release_bar(bar);
+		_exit(0);
+	}
+
+	for (int i = 0; i < 100 && !(try_read(p[0], &value) && try_read(p[1], &value)); i++)
+		usleep(50000);
+	usleep(500000);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(SIGBUS, try_read(p[i], &value));
+		EXPECT_EQ(SIGBUS, try_read(p[i] + at, &value));
+	}
+	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
+	EXPECT_TRUE(decode(pci, true));
+	snprintf(path, sizeof(path), "/sys/block/%s/device/reset_controller",
+		 strrchr(peer, '/') + 1);
+	EXPECT_EQ(0, write_file(path, "1"));
+	ASSERT_EQ(writer, waitpid(writer, &status, 0));
+	EXPECT_EQ(0, status);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	/* What the disk has read is as it was. */
+	EXPECT_EQ(SZ_4K, pread(disk, copy, SZ_4K, 0));
+	EXPECT_TRUE(same(copy, copy + at, SZ_4K));
+	for (int i = 0; i < 2; i++) {
+		munmap(p[i], bytes);
+		close(fd[i]);
+	}
+	munmap(copy, bytes);
+	close(disk);
+	EXPECT_EQ(0, umount(MNT));
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_unbind_waits, MINUTES(2))
+{
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	unbind_waits(_metadata, &self->bar, false);
+}
+
+TEST_F_TIMEOUT(iopmem, p2p_unbind_waits_shared, MINUTES(2))
 {
 	const char *why = no_reflink(&self->bar);
-	char peer[32], pci[32];
 
-	if (!find_disk(self->bar.dev, true, 0, peer, pci))
-		SKIP(return, "no NVMe disk behind the same switch");
 	if (why)
 		SKIP(return, "%s", why);
-	unbind_pinned(_metadata, &self->bar, peer, 6, true);
+	unbind_waits(_metadata, &self->bar, true);
 }
 
 /* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */
