@@ -152,8 +152,10 @@ static vm_fault_t install_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
  * @pfn: pfn to map at @addr
  * @prot: protection and memory type, of a base page
  *
- * Context: The mmap lock is held for writing. Takes pud_lock().
- * Return: true if the entry maps the range now, false if it needs a table.
+ * Context: The mmap lock is held for writing: no fault installs a table or a leaf. But
+ * i_mmap may know the VMA, and who zaps it may split the leaf or take it away at once:
+ * nothing is to be looked at afterwards. Takes pud_lock().
+ * Return: true if the entry has mapped the range, false if it needs a table.
  */
 bool huge_pfnmap_map_pud(struct vm_area_struct *vma, pud_t *pudp,
 			 unsigned long addr, unsigned long end,
@@ -163,8 +165,7 @@ bool huge_pfnmap_map_pud(struct vm_area_struct *vma, pud_t *pudp,
 		.start = addr, .end = end, .addr = addr, .pfn = pfn,
 	};
 
-	return (install_pud(vma, pudp, &w, prot, false) & VM_FAULT_NOPAGE) &&
-	       pud_leaf(pudp_get(pudp));
+	return install_pud(vma, pudp, &w, prot, false) & VM_FAULT_NOPAGE;
 }
 
 /**
@@ -187,8 +188,7 @@ bool huge_pfnmap_map_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 		.start = addr, .end = end, .addr = addr, .pfn = pfn,
 	};
 
-	return (install_pmd(vma, pmdp, &w, prot, false) & VM_FAULT_NOPAGE) &&
-	       pmd_leaf(pmdp_get(pmdp));
+	return install_pmd(vma, pmdp, &w, prot, false) & VM_FAULT_NOPAGE;
 }
 
 /*

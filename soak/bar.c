@@ -24,15 +24,18 @@
 #define MIRROR_BYTES	((BAR_PAGES + PAGES_1G) * PAGE)
 #define DAX_DIR		"/tmp/dax"
 
+#define RAW		0x500000000000UL
+
 enum owner owner;
 const char *bar_device;
 u64 bar_phys;
-volatile u32 *mirror;
+volatile u32 *mirror, *raw_bar;
+u64 raw_pages;
 
 bool find_bar(void)
 {
 	static char dir[64];
-	unsigned long long start = 0;
+	unsigned long long start = 0, end = 0;
 	char path[128], line[128];
 	FILE *f;
 
@@ -43,9 +46,11 @@ bool find_bar(void)
 	if (!f)
 		return false;
 	for (int i = 0; i <= 2 && fgets(line, sizeof(line), f); i++)
-		start = i < 2 ? 0 : strtoull(line, NULL, 0);
+		if (i == 2 && sscanf(line, "%llx %llx", &start, &end) != 2)
+			start = 0;
 	fclose(f);
 	bar_phys = start;
+	raw_pages = (end + 1 - start) / PAGE;
 	return start;
 }
 
@@ -118,7 +123,7 @@ int open_dax(void)
 	return open(DAX_DIR "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 }
 
-/* Its name has a number that grows. */
+/* Its name has a number. */
 int open_iopmem(void)
 {
 	char path[300];
@@ -141,16 +146,17 @@ int open_p2p(void)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* Bytes of p2pmem that nobody has */
+/* Bytes of p2pmem that somebody has; -1 if there is no p2pmem */
 long p2p_used(void)
 {
 	char path[128];
-	long size;
+	long size, free;
 
 	snprintf(path, sizeof(path), "%s/p2pmem/size", bar_device);
 	size = read_number(path, "");
 	snprintf(path, sizeof(path), "%s/p2pmem/available", bar_device);
-	return size - read_number(path, "");
+	free = read_number(path, "");
+	return size < 0 || free < 0 ? -1 : size - free;
 }
 
 /* By its own file and an iommufd */
@@ -220,8 +226,9 @@ static char *map_bar(char *at)
 		{ "resource2", WC_END, WC_FIRST }, { "resource2_wc", WC_FIRST, BAR_PAGES },
 	};
 	char path[128];
+	bool ok = true;
 
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; ok && i < 4; i++) {
 		int fd;
 
 		/* vfio-pci maps all of the BAR uncached, iopmem write-combining. */
@@ -229,13 +236,27 @@ static char *map_bar(char *at)
 			 owner == OWNER_VFIO || owner == OWNER_CDEV ? "resource2" :
 			 owner == OWNER_IOPMEM ? "resource2_wc" : parts[i].file);
 		fd = owner == OWNER_DAX ? open_dax() : open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0 || mmap(at + parts[i].from * PAGE, (parts[i].to - parts[i].from) * PAGE,
-				   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-				   parts[i].from * PAGE) == MAP_FAILED)
-			return NULL;
-		close(fd);
+		ok = fd >= 0 && mmap(at + parts[i].from * PAGE,
+				     (parts[i].to - parts[i].from) * PAGE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_FIXED, fd, parts[i].from * PAGE) != MAP_FAILED;
+		if (fd >= 0)
+			close(fd);
 	}
-	return at;
+	return ok ? at : NULL;
+}
+
+static bool map_raw(void)
+{
+	char path[128];
+	void *at;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/resource2_wc", bar_device);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	at = mmap((void *)RAW, raw_pages * PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+	close(fd);
+	raw_bar = at == MAP_FAILED ? NULL : at;
+	return raw_bar;
 }
 
 /**
@@ -244,7 +265,8 @@ static char *map_bar(char *at)
  *
  * The mirror is at an address where its leaves are large: fork() copies it. What it
  * shows is what pages show that have a PTE each, at an address congruent to nothing.
- * There is none of p2pmem, which has other memory for each that asks.
+ * There is none of p2pmem, which has other memory for each that asks. Of that, and of a
+ * file, what is in the BAR itself can be seen, too.
  *
  * Return: false if it cannot be mapped, or shows something else
  */
@@ -252,6 +274,8 @@ bool map_mirror(bool first)
 {
 	bool ok = true;
 
+	if (first && owner >= OWNER_DAX && !map_raw())
+		return false;
 	if (owner == OWNER_P2P)
 		return true;
 	if (first && owner == OWNER_DAX && !make_file())
@@ -264,6 +288,7 @@ bool map_mirror(bool first)
 		if (!by_pte || munmap(by_pte, MIRROR_BYTES))
 			return false;
 	}
+	unmap_mirror();
 	mirror = (volatile u32 *)map_bar((char *)MIRROR);
 	for (u64 p = 0; mirror && p < BAR_PAGES; p++)
 		ok &= *mirror_of(p) == stamp(p);
@@ -278,12 +303,13 @@ void unmap_mirror(void)
 }
 
 /* A mirror of a file takes page tables when it is looked at: give them back. */
-void drop_faulted_mirror(void)
+bool drop_faulted_mirror(void)
 {
 	if (owner != OWNER_DAX)
-		return;
+		return true;
 	unmap_mirror();
 	mirror = (volatile u32 *)map_bar((char *)MIRROR);
+	return mirror;
 }
 
 /* Take the device from the bus, or only the driver from the device */
@@ -299,7 +325,6 @@ bool take_bar(bool device)
 bool return_bar(bool device)
 {
 	if (device) {
-		unmap_mirror();
 		if (!write_text("/sys/bus/pci/rescan", "1") || !find_bar())
 			return false;
 	}

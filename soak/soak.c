@@ -6,7 +6,8 @@
  *     -u, -k  so many workers with user mappings, and with kernel mappings
  *     -j      so many threads of each worker with user mappings touch pages meanwhile
  *     -r      readers of /proc and debugfs besides
- *     -v, -c  the BAR belongs to vfio-pci, and is opened by its group, or by its own file
+ *     -v, -c  the BAR belongs to vfio-pci, and is opened by its group, or by its own file:
+ *             by one user
  *     -i      it belongs to iopmem in mode char, and has struct pages: not with -k
  *     -d      it is a disk of iopmem, with a file of ext4 in it (DAX): not with -k
  *     -p      it is p2pmem: not with -k
@@ -185,6 +186,7 @@ static void give_up(const char *what)
 /* Files of the worker's cgroup. They are open: what opens a file is charged for it. */
 static int max_fd = -1, current_fd = -1, events_fd = -1;
 static long charges_failed;
+static u64 squeezes, charges_refused;
 static bool squeezed;
 
 static bool set_max(const char *max)
@@ -221,6 +223,7 @@ static void squeeze(int pages)
 	/* Less than there are: CPUs give up what they have charged in advance. */
 	snprintf(text, sizeof(text), "%ld", used > (long)PAGE ? used - (long)PAGE : 0);
 	squeezed = set_max(text);
+	squeezes++;
 	charges_failed = charge_failures();
 	used = read_cgroup(current_fd, "");
 	snprintf(text, sizeof(text), "%ld", used + pages * (long)PAGE);
@@ -274,7 +277,9 @@ bool fail_end(void)
 		squeezed = false;
 		if (!set_max("max"))
 			give_up("memory.max");
-		return charge_failures() > charges_failed;
+		failed = charge_failures() > charges_failed;
+		charges_refused += failed;
+		return failed;
 	}
 	if (fail_fd < 0)
 		return false;
@@ -423,6 +428,13 @@ static void work(const struct worker_ops *w, int nr, u64 seed, time_t end, u64 m
 	printf("# %s worker %d: %llu operations in %llu epochs\n", w->name, nr,
 	       (unsigned long long)res.ops, (unsigned long long)res.epoch);
 	w->report(stdout);
+	printf("#   limits of the cgroup: %llu, a charge refused %llu\n",
+	       (unsigned long long)squeezes, (unsigned long long)charges_refused);
+	/* They cannot all have been enough. */
+	if (squeezes > 200 && !charges_refused) {
+		printf("not ok - no charge was ever refused\n");
+		res.failed = true;
+	}
 	fflush(stdout);
 	if (write(to, &res, sizeof(res)) != sizeof(res))
 		give_up("pipe");
@@ -537,7 +549,8 @@ int main(int argc, char **argv)
 		execv("/proc/self/exe", argv);
 	}
 	if (users < 0 || kernels < 0 || !(users + kernels) || users + kernels > MAX_WORKERS ||
-	    (owner >= OWNER_IOPMEM && kernels))
+	    (owner >= OWNER_IOPMEM && kernels) ||
+	    ((owner == OWNER_VFIO || owner == OWNER_CDEV) && users > 1))
 		return 2;
 	opt_alone = users + kernels == 1 && !opt_touch && !want_readers;
 	if (!find_bar() || !own_bar() || !map_mirror(true) || pipe(fds)) {

@@ -76,7 +76,8 @@ enum owner {
 	OWNER_NONE,		/* the test driver, if it likes */
 	OWNER_VFIO,		/* vfio-pci, opened by its group */
 	OWNER_CDEV,		/* vfio-pci, opened by its own file */
-	OWNER_IOPMEM,		/* iopmem, as a file: all of these have struct pages */
+	/* iopmem: with struct pages */
+	OWNER_IOPMEM,		/* as a file */
 	OWNER_DAX,		/* as a disk, with a file of ext4 */
 	OWNER_P2P,		/* as p2pmem */
 };
@@ -91,6 +92,9 @@ extern const char *bar_device;	/* directory in sysfs */
 extern u64 bar_phys;
 /* All of the BAR or of the file, mapped once for all, for contents. NULL for p2pmem */
 extern volatile u32 *mirror;
+/* With a file or p2pmem: the BAR itself, of @raw_pages pages, read-only */
+extern volatile u32 *raw_bar;
+extern u64 raw_pages;
 
 static inline volatile u32 *mirror_of(u64 page)
 {
@@ -120,7 +124,7 @@ static inline u64 below(struct rnd *r, u64 n)
 u64 near_leaf(struct rnd *r, u64 from, u64 to);
 u64 some_length(struct rnd *r, u64 max);
 
-/* Of fail_nth(): with n pages more, what the worker's cgroup is charged fails */
+/* FAIL_CHARGE + n, of fail_nth(): the worker's cgroup has only n pages left */
 #define FAIL_CHARGE	0xff00
 
 /* Let the nth allocation of this thread fail from now on; 0: none */
@@ -152,7 +156,7 @@ bool take_bar(bool device);
 bool return_bar(bool device);
 bool map_mirror(bool first);
 void unmap_mirror(void);
-void drop_faulted_mirror(void);
+bool drop_faulted_mirror(void);
 int open_vfio(u64 *bar, u64 *config);
 int open_iopmem(void);
 int open_dax(void);

@@ -6,6 +6,7 @@
 #include "soak.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -29,7 +30,10 @@ static void serve(void)
 	int status;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close(to_tracer[1]);
+	/* MTRRs and devices are there as long as what has them open. */
+	for (int fd = 3; fd < 256; fd++)
+		if (fd != to_tracer[0] && fd != from_tracer[1])
+			close(fd);
 	while (read(to_tracer[0], &q, sizeof(q)) == sizeof(q)) {
 		errno = 0;
 		if (ptrace(PTRACE_SEIZE, parent, 0, 0) || ptrace(PTRACE_INTERRUPT, parent, 0, 0) ||
@@ -52,7 +56,7 @@ static void serve(void)
  * trace_word - read or write a word of this process as a debugger does
  * @at: where
  * @value: what is written, or becomes what was read
- * @write: which of the two
+ * @write_it: which of the two
  *
  * Return: 0, or an errno; -1 if there is no debugger
  */
@@ -61,7 +65,7 @@ int trace_word(void *at, long *value, bool write_it)
 	struct request q = { .at = at, .value = *value, .write = write_it };
 
 	if (!tracer) {
-		if (pipe(to_tracer) || pipe(from_tracer))
+		if (pipe2(to_tracer, O_CLOEXEC) || pipe2(from_tracer, O_CLOEXEC))
 			return -1;
 		tracer = fork();
 		if (tracer < 0)
@@ -83,7 +87,7 @@ int trace_word(void *at, long *value, bool write_it)
 	return q.err;
 }
 
-/* In a child: the tracer is its parent's. */
+/* Processes that come after it have tracers of their own. */
 void tracer_leave(void)
 {
 	if (tracer) {

@@ -62,6 +62,8 @@ static struct source_file {
 #define A_DONTFORK	0x20
 /* MADV_REMOVE has given the memory back. */
 #define A_REMOVED	0x40
+/* It is not known if a child has it. */
+#define A_UNKNOWN	0x80
 
 struct piece {
 	u64 start, end;		/* pages of the window */
@@ -256,7 +258,8 @@ static bool look(u64 page, bool store)
 					fault_signal, sig);
 		if (sig == SIGSEGV && fault_code != (p ? SEGV_ACCERR : SEGV_MAPERR))
 			return soak_bad("page %#lx: si_code %d", (long)page, fault_code);
-		return true;
+		return !store || !try_store(at + word, 0) ||
+		       soak_bad("page %#lx: can be written", (long)page);
 	}
 	bar = p->page + page - p->start;
 	if (decode_off) {
@@ -428,8 +431,16 @@ static bool compare_pagemap(struct rnd *r)
 	if (!read_own("/proc/self/pagemap", &entry, 8, (unsigned long)addr_of(at) / PAGE * 8))
 		return soak_bad("pagemap: %s", strerror(errno));
 	pfn = entry & ((1ULL << 55) - 1);
-	/* Where a file or p2pmem is in the BAR is not known. */
-	if (entry >> 62 & 1 || (entry >> 63 && pfn && owner < OWNER_DAX &&
+	/* Where a file or p2pmem is in the BAR is not known: what is there shows it. */
+	if (raw_bar && entry >> 63 && pfn && !gone(p)) {
+		const u64 raw = pfn - bar_phys / PAGE;
+
+		return (raw < raw_pages && raw_bar[raw * (PAGE / 4)] ==
+			stamp(p->page + at - p->start)) ||
+		       soak_bad("pagemap: page %#lx: %#llx, which has %#x", (long)at,
+				(long long)entry, raw < raw_pages ? raw_bar[raw * (PAGE / 4)] : 0);
+	}
+	if (entry >> 62 & 1 || (entry >> 63 && pfn && !raw_bar &&
 				pfn != bar_phys / PAGE + p->page + at - p->start))
 		return soak_bad("pagemap: page %#lx: %#llx", (long)at, (long long)entry);
 	return true;
@@ -537,7 +548,9 @@ static void *touch(void *arg)
 		volatile u32 *at = (volatile u32 *)addr_of(near_leaf(&r, 0, WINDOW_PAGES));
 		u32 v = 0;
 
-		if (try_load(at, &v) && v - stamp(0) >= BAR_PAGES && owner != OWNER_P2P) {
+		/* Memory that nobody has had yet has no stamp. */
+		if (try_load(at, &v) && (owner == OWNER_P2P ? v && v >> 28 != stamp(0) >> 28 :
+					 v - stamp(0) >= BAR_PAGES)) {
 			touch_saw = v;
 			touch_bad = true;
 		}
@@ -612,6 +625,17 @@ static void close_sources(void)
 	}
 }
 
+/* vfio devices are opened once: the parent has it. */
+static bool reopen(void)
+{
+	if (owner == OWNER_VFIO || owner == OWNER_CDEV)
+		return true;
+	close_sources();
+	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
+	return (find_bar() && map_mirror(false) && open_sources()) ||
+	       soak_bad("the BAR is not as it was: %s", strerror(errno));
+}
+
 void munmap_window(void)
 {
 	munmap(window, WINDOW_PAGES * PAGE);
@@ -649,9 +673,10 @@ static bool user_reset(bool first)
 	struct rnd r = {};
 	long now;
 
-	if (!window && !prepare())
-		return false;
 	fail_nth(0);
+	/* In a child, which does operations again, the device may have gone and come. */
+	if (window ? first && !reopen() : !prepare())
+		return false;
 	drop_mtrr();
 	if (!start_touching())
 		return false;
@@ -672,7 +697,8 @@ static bool user_reset(bool first)
 	if (owner == OWNER_P2P && opt_alone && p2p_used())
 		return soak_bad("%ld bytes of p2pmem are not free", p2p_used());
 	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
-	drop_faulted_mirror();
+	if (!drop_faulted_mirror())
+		return soak_bad("the mirror cannot be mapped: %s", strerror(errno));
 	now = read_number("/proc/self/status", "VmPTE:");
 	/* Each thread has a stack of its own, which it may touch later. */
 	if (!first && now > tables + 12 * opt_touch)
@@ -788,7 +814,7 @@ static void user_choose(struct op *op)
 	op->d = near_leaf(r, 0, WINDOW_PAGES);
 	if (op->kind == OP_MAP || op->kind == OP_ANYWHERE)
 		choose_source(r, op);
-	if (op->kind == OP_MOVE) {
+	if (op->kind == OP_MOVE || op->kind == OP_STAY) {
 		/* Where its leaves fit, more often than not */
 		if (below(r, 3)) {
 			u64 size = below(r, 2) ? PAGES_1G : PAGES_2M;
@@ -808,11 +834,19 @@ static void user_choose(struct op *op)
 	if (op->kind == OP_GROW)
 		op->d = 1 + below(r, PAGES_2M);
 	if (opt_fail && !below(r, 6))
-		op->fail_nth = below(r, 200) ? 1 + below(r, 8) : FAIL_CHARGE + below(r, 4);
+		op->fail_nth = below(r, 60) ? 1 + below(r, 8) : FAIL_CHARGE + below(r, 4);
+	/* The child would have the limit, too. */
+	if (op->kind == OP_FORK && op->fail_nth >= FAIL_CHARGE)
+		op->fail_nth = 1;
 	if (op->kind == OP_PUNCH) {
 		/* Shorter: all that it loses has to be written again. */
 		op->flags = below(r, 2);
 		op->c = near_leaf(r, op->flags ? BAR_PAGES - 16 * PAGES_2M : 0, BAR_PAGES);
+		if (!op->flags && nr_pieces && below(r, 2)) {
+			struct piece *p = &pieces[below(r, nr_pieces)];
+
+			op->c = near_leaf(r, p->page, p->page + p->end - p->start);
+		}
 		op->d = op->flags ? BAR_PAGES - op->c : 1 + below(r, 6 * PAGES_2M);
 		op->d = op->d < BAR_PAGES - op->c ? op->d : BAR_PAGES - op->c;
 	}
@@ -835,8 +869,8 @@ static bool map_may_fail(int src, bool failed, int err)
 {
 	if (src == SRC_DRIVER && err == EAGAIN && !opt_alone)
 		return true;
-	/* There is only so much of it. */
-	if (src == SRC_P2P && err == ENOMEM)
+	/* There is only so much of it in one piece. */
+	if (src == SRC_P2P && err == ENOMEM && p2p_used())
 		return true;
 	return failed && (err == ENOMEM || err == EINVAL || (src == SRC_MEM && err == EAGAIN));
 }
@@ -1082,7 +1116,9 @@ static bool do_move(const struct op *op, bool *failed)
 		got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE);
 		return got == from || soak_bad("mremap in place: %s", strerror(errno));
 	}
-	several = op->fail_nth && count_vmas(op->a, op->a + op->b) > 1;
+	/* More than one allocation may fail: what undoes it, too. */
+	several = op->fail_nth >= FAIL_CHARGE ||
+		  (op->fail_nth && count_vmas(op->a, op->a + op->b) > 1);
 	fail_nth(op->fail_nth);
 	got = mremap(from, op->b * PAGE, op->b * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 	err = got == MAP_FAILED ? errno : 0;
@@ -1165,6 +1201,9 @@ static bool do_resize(const struct op *op, bool *failed)
 		refused[op->kind]++;
 	if (op->kind == OP_GROW && !err && p->src == SRC_DAX)
 		return grown(p, op, got);
+	if (op->kind == OP_GROW && p->src == SRC_DAX && !*failed &&
+	    count_vmas(op->a, p->end) == 1)
+		return soak_bad("mremap that grows: %s", strerror(err));
 	if (op->kind == OP_GROW)
 		return err || soak_bad("mremap has grown the mapping of a device");
 	if (!err)
@@ -1226,8 +1265,9 @@ static bool do_advise(const struct op *op, bool *failed)
 		u8 a = err && err != ENOMEM ? pieces[i].advice : want;
 
 		/* Not known: neither with it nor without it would be right. */
-		if (*failed && err && want != pieces[i].advice && op->advice == MADV_DONTFORK)
-			a |= 0x80;
+		if (*failed && err && want != pieces[i].advice &&
+		    (op->advice == MADV_DONTFORK || op->advice == MADV_DOFORK))
+			a |= A_UNKNOWN;
 		pieces[i].advice = a;
 	}
 	return true;
@@ -1341,6 +1381,8 @@ static bool stays(const struct piece *p, const struct op *op, char *got)
 	struct piece moved = *p;
 
 	moved.page += op->a - p->start;
+	if (op->flags && got != addr_of(op->d))
+		return soak_bad("mremap with MREMAP_DONTUNMAP to %p: %p", addr_of(op->d), got);
 	if (got < window || got >= addr_of(WINDOW_PAGES)) {
 		const bool there = p->prot & PROT_READ;
 		u32 v = 0;
@@ -1352,6 +1394,9 @@ static bool stays(const struct piece *p, const struct op *op, char *got)
 	}
 	moved.start = (got - window) / PAGE;
 	moved.end = moved.start + op->b;
+	if (!op->flags && first_piece(moved.start, moved.end))
+		return soak_bad("mremap with a wish takes page %#lx, which is mapped",
+				(long)moved.start);
 	remember(moved);
 	return true;
 }
@@ -1361,7 +1406,7 @@ static bool do_stay(const struct op *op, bool *failed)
 {
 	struct piece *p = find(op->a);
 	const bool file = p && p->src == SRC_DAX;
-	const bool fixed = op->d % 2;
+	const bool overlap = op->a < op->d + op->b && op->d < op->a + op->b;
 	void *got;
 	int err;
 
@@ -1369,15 +1414,17 @@ static bool do_stay(const struct op *op, bool *failed)
 		return true;
 	fail_nth(op->fail_nth);
 	got = mremap(addr_of(op->a), op->b * PAGE, op->b * PAGE,
-		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP | (fixed ? MREMAP_FIXED : 0),
+		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP | (op->flags ? MREMAP_FIXED : 0),
 		     addr_of(op->d));
 	err = got == MAP_FAILED ? errno : 0;
 	*failed = op->fail_nth && fail_end();
 	if (!err && file)
 		return stays(p, op, got);
 	refused[OP_STAY]++;
+	if (file && !*failed && !(overlap && err == EINVAL) && count_vmas(op->a, op->a + op->b) == 1)
+		return soak_bad("mremap with MREMAP_DONTUNMAP: %s", strerror(err));
 	/* What was there before may be gone. */
-	if (file && fixed && *failed && err == ENOMEM) {
+	if (file && *failed && err == ENOMEM) {
 		if (munmap(addr_of(op->d), op->b * PAGE))
 			return soak_bad("munmap: %s", strerror(errno));
 		forget(op->d, op->d + op->b);
@@ -1436,36 +1483,61 @@ static bool do_unbind(struct rnd *r, bool device)
 		return soak_bad("%s: %s", device ? "remove" : "unbind", strerror(errno));
 	gone_sources = files | 1 << SRC_IOPMEM | 1 << SRC_P2P;
 	ok = look_at_all(r) && compare_maps();
+	close_sources();
+	/* The mirror has large leaves. */
+	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
+	if ((!return_bar(device) || !open_sources()) && ok)
+		ok = soak_bad("the BAR does not come again: %s", strerror(errno));
+	/* What was mapped before stays as it is. */
+	ok = ok && look_at_all(r) && compare_maps();
+	gone_sources = 0;
 	if (ok && munmap(window, WINDOW_PAGES * PAGE))
 		ok = soak_bad("munmap: %s", strerror(errno));
 	nr_pieces = 0;
-	close_sources();
-	gone_sources = 0;
-	/* The mirror has large leaves. */
-	write_text("/sys/kernel/mm/huge_iomap/limit", "1G");
-	if (!return_bar(device) || !open_sources())
-		return soak_bad("the BAR does not come again: %s", strerror(errno));
+	/* It may be at another address. */
+	sources[SRC_MEM].known = false;
 	return ok;
 }
 
-/* Pages of the file in a range of it: what pieces show that have one */
-static bool look_at_file(struct rnd *r, u64 page, u64 nr, bool there)
+/*
+ * Pages of the file in a range of it: what pieces show that have one. A hole is zero; half
+ * of the time something is stored to it. Behind the end of the file is nothing.
+ */
+enum { FILE_STAMPS, FILE_HOLE, FILE_END };
+
+static bool look_at_file(struct rnd *r, u64 page, u64 nr, int what)
 {
+	const bool there = what != FILE_END;
+	const u64 word = 1 + worker_nr;
+
 	for (int i = 0; i < nr_pieces; i++) {
 		const struct piece *p = &pieces[i];
 		const u64 size = p->end - p->start;
 		u64 from = page > p->page ? page - p->page : 0;
 		u64 end = page + nr > p->page ? page + nr - p->page : 0;
-		u64 at;
+		volatile u32 *to;
 		u32 v = 0;
+		u64 at;
 
 		end = end < size ? end : size;
 		if (from >= end || !(p->prot & PROT_READ))
 			continue;
 		at = below(r, 2) ? from : from + below(r, end - from);
-		if (try_load((volatile u32 *)addr_of(p->start + at), &v) != there || v)
-			return soak_bad("page %#lx shows %#x of a hole in the file, signal %d",
-					(long)(p->start + at), v, there ? 0 : fault_signal);
+		to = (volatile u32 *)addr_of(p->start + at);
+		if (try_load(to, &v) != there || (!there && fault_signal != SIGBUS))
+			return soak_bad("page %#lx of a file that has changed: %s",
+					(long)(p->start + at), there ? strsignal(fault_signal) :
+					"not SIGBUS");
+		if (there && v != (what == FILE_HOLE ? 0 : stamp(p->page + at)))
+			return soak_bad("page %#lx of a file that has changed: %#x",
+					(long)(p->start + at), v);
+		if (what != FILE_HOLE || !(p->prot & PROT_WRITE) || !p->shared || below(r, 2))
+			continue;
+		if (!try_store(to + word, ~0U) ||
+		    pread(sources[SRC_DAX].fd, &v, 4, (p->page + at) * PAGE + word * 4) != 4 ||
+		    v != ~0U)
+			return soak_bad("page %#lx of a hole: %#x in the file",
+					(long)(p->start + at), v);
 	}
 	return true;
 }
@@ -1476,13 +1548,14 @@ static bool do_punch(const struct op *op, struct rnd *r)
 	const int fd = sources[SRC_DAX].fd;
 	const bool shorter = op->flags;
 	const u64 end = op->c + op->d;
+	bool ok;
 
 	if (shorter ? ftruncate(fd, op->c * PAGE) :
 	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->c * PAGE, op->d * PAGE))
 		return soak_bad("punch: %s", strerror(errno));
-	if (!look_at_file(r, op->c, end - op->c, !shorter))
-		return false;
-	if (fallocate(fd, 0, op->c * PAGE, (end - op->c) * PAGE))
+	ok = look_at_file(r, op->c, op->d, shorter ? FILE_END : FILE_HOLE);
+	/* All the same: operations may be done again. */
+	if (fallocate(fd, 0, op->c * PAGE, op->d * PAGE))
 		return soak_bad("fallocate: %s", strerror(errno));
 	for (u64 page = op->c; page < end;) {
 		const u64 nr = end - page < PAGES_2M ? end - page : PAGES_2M;
@@ -1493,7 +1566,7 @@ static bool do_punch(const struct op *op, struct rnd *r)
 			return soak_bad("write: %s", strerror(errno));
 		page += nr;
 	}
-	return true;
+	return ok && look_at_file(r, op->c, op->d, FILE_STAMPS);
 }
 
 /* A child has what its parent has, and changes only its own */
@@ -1517,10 +1590,10 @@ static bool do_fork(const struct op *op, struct rnd *r, bool *failed)
 
 		fail_leave();
 		for (int i = nr_pieces - 1; i >= 0; i--) {
-			if (pieces[i].advice & 0x80)	/* either */
+			if (pieces[i].advice & A_UNKNOWN)
 				munmap(addr_of(pieces[i].start),
 				       (pieces[i].end - pieces[i].start) * PAGE);
-			if (pieces[i].advice & (A_DONTFORK | 0x80))
+			if (pieces[i].advice & (A_DONTFORK | A_UNKNOWN))
 				forget(pieces[i].start, pieces[i].end);
 		}
 		ok = look_at(r, op->a, op->a + op->b);
@@ -1603,7 +1676,7 @@ static bool user_apply(const struct op *op)
 		ok = do_proc(&r);
 		break;
 	case OP_MEM_FILE:
-		ok = compare_mem_file(&r);
+		ok = compare_mem_file(&r) && compare_pagemap(&r);
 		break;
 	case OP_DECODE:
 		ok = do_decode(&r, op);
@@ -1663,7 +1736,12 @@ static void user_print(const struct op *op, char *text, int len)
 		n += snprintf(text + n, len - n, " with a key");
 	if (op->kind == OP_MAP || op->kind == OP_PROTECT)
 		n += snprintf(text + n, len - n, " prot %d", op->prot);
-	if (op->kind == OP_MOVE)
+	if (op->kind == OP_FORK || op->kind == OP_PIN || op->kind == OP_TRACE ||
+	    op->kind == OP_GROW)
+		n += snprintf(text + n, len - n, " %#llx", (long long)op->d);
+	if (op->kind == OP_STAY)
+		n += snprintf(text + n, len - n, " %s", op->flags ? "fixed" : "as a wish");
+	if (op->kind == OP_MOVE || op->kind == OP_STAY)
 		n += snprintf(text + n, len - n, " to %#llx", (long long)op->d);
 	if (op->kind == OP_ADVISE)
 		n += snprintf(text + n, len - n, " advice %d", op->advice);
@@ -1694,6 +1772,7 @@ static void user_leave(void)
 {
 	drop_mtrr();
 	tracer_leave();
+	munmap_window();
 	touching = touch_bad = false;
 }
 

@@ -264,6 +264,20 @@ static const struct dev_pagemap_ops iopmem_pagemap_ops = {
 	.memory_failure	= iopmem_memory_failure,
 };
 
+/*
+ * What is written to memory that does not answer is lost, and nobody hears of it. A file
+ * system on it is shut down, and nothing of it stays mapped. The driver has to be bound
+ * again.
+ */
+static void iopmem_stop_block(struct iopmem *iop)
+{
+	if (!disk_openers(iop->disk))
+		return;
+	blk_mark_disk_dead(iop->disk);
+	kill_dax(iop->dax);
+	dax_evict_pages(PHYS_PFN(iop->phys), PHYS_PFN(iop->size));
+}
+
 static void iopmem_remove_block(void *data)
 {
 	struct iopmem *iop = data;
@@ -653,13 +667,18 @@ static int iopmem_suspend(struct device *dev)
 
 static DEFINE_SIMPLE_DEV_PM_OPS(iopmem_pm_ops, iopmem_suspend, NULL);
 
+static void iopmem_stop(struct iopmem *iop)
+{
+	if (iop->disk)
+		iopmem_stop_block(iop);
+	else if (iop->misc.name)
+		iopmem_stop_char(iop);
+}
+
 /* The device does not decode its memory while it is reset. */
 static void iopmem_reset_prepare(struct pci_dev *pdev)
 {
-	struct iopmem *iop = pci_get_drvdata(pdev);
-
-	if (iop->misc.name)
-		iopmem_stop_char(iop);
+	iopmem_stop(pci_get_drvdata(pdev));
 }
 
 static void iopmem_reset_done(struct pci_dev *pdev)
@@ -675,8 +694,8 @@ static pci_ers_result_t iopmem_error_detected(struct pci_dev *pdev, pci_channel_
 {
 	struct iopmem *iop = pci_get_drvdata(pdev);
 
-	if (iop->misc.name && state != pci_channel_io_normal)
-		iopmem_stop_char(iop);
+	if (state != pci_channel_io_normal)
+		iopmem_stop(iop);
 	return PCI_ERS_RESULT_NO_AER_DRIVER;
 }
 

@@ -55,6 +55,7 @@ static bool same(const char *a, const char *b, size_t bytes)
 FIXTURE(iopmem) {
 	struct memory bar;
 	bool pat;
+	char deaf[32];		/* a disk that does not answer */
 };
 
 FIXTURE_SETUP(iopmem)
@@ -67,8 +68,26 @@ FIXTURE_SETUP(iopmem)
 	mkdir(MNT, 0700);
 }
 
+/* A disk whose registers cannot be written, for now. It looks at all requests afterwards. */
+static bool disk_answers(const char *disk, bool answers)
+{
+	char dir[64], path[PATH_MAX], pci[PATH_MAX];
+	bool ok;
+
+	snprintf(dir, sizeof(dir), "/sys/block/%s", strrchr(disk, '/') + 1);
+	/* Nobody resets it meanwhile. */
+	snprintf(path, sizeof(path), "%s/queue/io_timeout", dir);
+	ok = !write_file(path, answers ? "30000" : "600000");
+	snprintf(path, sizeof(path), "%s/device/device", dir);
+	ok &= realpath(path, pci) && decode(strrchr(pci, '/') + 1, answers);
+	snprintf(path, sizeof(path), "%s/device/reset_controller", dir);
+	return ok && (!answers || !write_file(path, "1"));
+}
+
 FIXTURE_TEARDOWN(iopmem)
 {
+	if (self->deaf[0])
+		disk_answers(self->deaf, true);
 	umount2(MNT, MNT_DETACH);
 	if (!self->bar.size)
 		return;
@@ -310,6 +329,59 @@ static __u64 free_bytes(struct memory *bar)
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/p2pmem/available", bar->dev);
 	return read_line(path, line, sizeof(line)) ? strtoull(line, NULL, 10) : -1ULL;
+}
+
+/* A number of kB in smaps of the mapping that begins at @p; -1 if there is none */
+static long smaps_kib(const void *p, const char *key)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	bool mine = false;
+	char line[256];
+	long kib = -1;
+
+	while (f && kib < 0 && fgets(line, sizeof(line), f)) {
+		unsigned long start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			mine = start == (unsigned long)p;
+		else if (mine && !strncmp(line, key, strlen(key)))
+			kib = atol(line + strlen(key));
+	}
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+/* To read what a mapping is does not change it. */
+TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
+{
+	const __u64 bytes = user_max_leaf() == THI_4K ? SZ_2M : SZ_1G;
+	const __u64 at[] = { 0, SZ_4K, bytes / 2 + SZ_4K, bytes - SZ_4K };
+	struct user_leaves before, after;
+	int fd, map = open("/proc/self/pagemap", O_RDONLY);
+	__u64 entry;
+	char *p;
+
+	ASSERT_GE(map, 0);
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_TRUE(dump_leaves(p, bytes, &before));
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		ASSERT_EQ(8, pread(map, &entry, 8, (unsigned long)(p + at[i]) / SZ_4K * 8));
+		EXPECT_EQ(1, entry >> 63);
+		EXPECT_EQ((self->bar.start + at[i]) / SZ_4K, entry & ((1ULL << 55) - 1));
+	}
+	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Rss:"));
+	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Pss:"));
+	ASSERT_TRUE(dump_leaves(p, bytes, &after));
+	for (int i = 0; i < ARRAY_SIZE(before.bytes); i++)
+		EXPECT_EQ(before.bytes[i], after.bytes[i]);
+	munmap(p, bytes);
+	close(fd);
+	close(map);
 }
 
 TEST_F_TIMEOUT(iopmem, character, MINUTES(2))
@@ -1210,6 +1282,48 @@ TEST_F_TIMEOUT(iopmem, unbind_under_load, MINUTES(2))
 	}
 }
 
+/* While the device is reset, stores are lost: a file system on it does not go on. */
+TEST_F_TIMEOUT(iopmem, reset_mounted, MINUTES(2))
+{
+	char path[96], *p, c;
+	__u32 value;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", self->bar.dev);
+	if (access(path, W_OK))
+		SKIP(return, "the device has no reset");
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		SKIP(return, "no mkfs.ext4");
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	ASSERT_EQ(0, mkfs_mount(&self->bar));
+	fd = make_file(MNT "/f", SZ_2M);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	store(p, 0x1234);
+	ASSERT_EQ(0, fsync(fd));
+	ASSERT_EQ(0, write_file(path, "1"));
+	EXPECT_EQ(SIGBUS, try_read(p, &value));
+	EXPECT_EQ(SIGBUS, try_write(p + SZ_1M, 1));
+	EXPECT_EQ(-1, pread(fd, &c, 1, 0));
+	EXPECT_EQ(-1, open(MNT "/g", O_RDWR | O_CREAT, 0600));
+	munmap(p, SZ_2M);
+	close(fd);
+	EXPECT_EQ(0, umount(MNT));
+
+	/* Bound anew, it is as it was. */
+	release_bar(&self->bar);
+	ASSERT_EQ(0, bind_as(&self->bar, "block"));
+	EXPECT_LE(check_fs(&self->bar, "-p"), 1);
+	ASSERT_EQ(0, mount(self->bar.node, MNT, "ext4", 0, "dax=always"));
+	fd = open(MNT "/f", O_RDONLY);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(4, pread(fd, &value, 4, 0));
+	EXPECT_EQ(0x1234, value);
+	close(fd);
+	EXPECT_EQ(0, umount(MNT));
+}
+
 /* XFS whose files can share extents, mounted with DAX; 0 or an errno */
 static int mkfs_xfs_mount(struct memory *bar, int rmapbt)
 {
@@ -1561,30 +1675,35 @@ static int in_flight(const char *disk)
 	return reads + writes;
 }
 
+static long milliseconds(const struct timeval *t)
+{
+	return t->tv_sec * 1000 + t->tv_usec / 1000;
+}
+
 /*
  * The driver goes while a disk has yet to read a page of a file: it waits for that page,
- * but none is mapped any more. If the page is of two files, both lose it. The disk hears
- * of the request when its registers can be written again.
+ * asleep, but none is mapped any more. If the page is of two files, both lose it.
  */
-static void unbind_waits(struct __test_metadata *_metadata, struct memory *bar, bool shared)
+static void unbind_waits(struct __test_metadata *_metadata, struct memory *bar,
+			 const char *peer, bool shared, char *deaf)
 {
 	const size_t bytes = 3 * SZ_2M, at = SZ_2M + 5 * SZ_4K;
-	char *p[2], *copy = page_aligned(bytes);
-	char peer[32], pci[32], path[96];
+	char *p[2], *copy = page_aligned(bytes), *page = page_aligned(SZ_4K);
+	pid_t writer, unbinder;
+	struct rusage usage;
 	int fd[2], disk, status;
-	pid_t pid, writer;
 	__u32 value;
 
-	if (!find_disk(bar->dev, true, 0, peer, pci))
-		SKIP(return, "no NVMe disk behind the same switch");
 	disk = open(peer, O_RDWR | O_DIRECT);
 	ASSERT_GE(disk, 0);
 	ASSERT_NE(NULL, copy);
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(SZ_4K, pwrite(disk, page, SZ_4K, 0));
 	ASSERT_EQ(0, bind_as(bar, "block"));
 	ASSERT_EQ(0, shared ? mkfs_xfs_mount(bar, 0) : mkfs_mount(bar));
 	fd[0] = make_file(MNT "/f", bytes);
 	ASSERT_GE(fd[0], 0);
-	fill_buffer(copy, bytes, shared);
+	fill_buffer(copy, bytes, getpid());
 	ASSERT_EQ(bytes, pwrite(fd[0], copy, bytes, 0));
 	if (shared)
 		ASSERT_EQ(0, share_file(fd[0]));
@@ -1594,61 +1713,116 @@ static void unbind_waits(struct __test_metadata *_metadata, struct memory *bar, 
 		ASSERT_NE(MAP_FAILED, p[i]);
 		EXPECT_TRUE(same(copy, p[i], bytes));
 	}
-	ASSERT_TRUE(decode(pci, false));
+	strcpy(deaf, peer);
+	ASSERT_TRUE(disk_answers(peer, false));
 	writer = fork();
 	if (!writer)
 		_exit(pwrite(disk, p[0] + at, SZ_4K, 0) != SZ_4K);
-	for (int i = 0; i < 100 && in_flight(peer) != 1; i++)
+	ASSERT_GT(writer, 0);
+	for (int i = 0; i < 100 * SLOW && in_flight(peer) != 1; i++)
 		usleep(50000);
 	EXPECT_EQ(1, in_flight(peer));
-	pid = fork();
-	if (!pid) {
-		release_bar(bar);
-		_exit(0);
-	}
+	unbinder = fork();
+	if (!unbinder)
+		_exit(write_file("/sys/bus/pci/drivers/iopmem/unbind", bar->dev));
 
-	for (int i = 0; i < 100 && !(try_read(p[0], &value) && try_read(p[1], &value)); i++)
+	for (int i = 0; i < 100 * SLOW && !(try_read(p[0], &value) && try_read(p[1], &value)); i++)
 		usleep(50000);
-	usleep(500000);
+	sleep(2);
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(SIGBUS, try_read(p[i], &value));
 		EXPECT_EQ(SIGBUS, try_read(p[i] + at, &value));
 	}
-	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
-	EXPECT_TRUE(decode(pci, true));
-	snprintf(path, sizeof(path), "/sys/block/%s/device/reset_controller",
-		 strrchr(peer, '/') + 1);
-	EXPECT_EQ(0, write_file(path, "1"));
+	status = 0;
+	EXPECT_EQ(0, waitpid(unbinder, &status, WNOHANG)) {
+		unbinder = 0;
+	}
+	EXPECT_TRUE(disk_answers(peer, true));
+	deaf[0] = 0;
 	ASSERT_EQ(writer, waitpid(writer, &status, 0));
 	EXPECT_EQ(0, status);
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	if (unbinder > 0) {
+		ASSERT_EQ(unbinder, wait4(unbinder, &status, 0, &usage));
+		EXPECT_GT(1000 * SLOW, milliseconds(&usage.ru_stime));
+	}
 	EXPECT_EQ(0, status);
 	/* What the disk has read is as it was. */
-	EXPECT_EQ(SZ_4K, pread(disk, copy, SZ_4K, 0));
-	EXPECT_TRUE(same(copy, copy + at, SZ_4K));
+	EXPECT_EQ(SZ_4K, pread(disk, page, SZ_4K, 0));
+	EXPECT_TRUE(same(page, copy + at, SZ_4K));
 	for (int i = 0; i < 2; i++) {
 		munmap(p[i], bytes);
 		close(fd[i]);
 	}
 	munmap(copy, bytes);
+	munmap(page, SZ_4K);
 	close(disk);
 	EXPECT_EQ(0, umount(MNT));
 }
 
 TEST_F_TIMEOUT(iopmem, p2p_unbind_waits, MINUTES(2))
 {
+	char peer[32], pci[32];
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
 	if (run("command -v mkfs.ext4 >/dev/null"))
 		SKIP(return, "no mkfs.ext4");
-	unbind_waits(_metadata, &self->bar, false);
+	unbind_waits(_metadata, &self->bar, peer, false, self->deaf);
 }
 
 TEST_F_TIMEOUT(iopmem, p2p_unbind_waits_shared, MINUTES(2))
 {
 	const char *why = no_reflink(&self->bar);
+	char peer[32], pci[32];
 
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
 	if (why)
 		SKIP(return, "%s", why);
-	unbind_waits(_metadata, &self->bar, true);
+	unbind_waits(_metadata, &self->bar, peer, true, self->deaf);
+}
+
+/* What a transfer does not take, for it is no whole block, does not stay pinned. */
+TEST_F_TIMEOUT(iopmem, p2p_part_of_a_block, MINUTES(2))
+{
+	char peer[32], pci[32], *p, *none;
+	struct iovec iov[2];
+	int fd, disk, status;
+	pid_t pid;
+
+	if (!find_disk(self->bar.dev, true, 0, peer, pci))
+		SKIP(return, "no NVMe disk behind the same switch");
+	disk = open(peer, O_RDWR | O_DIRECT);
+	ASSERT_GE(disk, 0);
+	ASSERT_EQ(0, bind_as(&self->bar, "char"));
+	fd = open(self->bar.node, O_RDWR);
+	ASSERT_GE(fd, 0);
+	p = mmap(NULL, SZ_2M, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	none = mmap(NULL, SZ_4K, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, none);
+	iov[0] = (struct iovec) { p, SZ_4K + 4 };
+	iov[1] = (struct iovec) { none, 508 };
+	/* 4 bytes more go by the page cache. */
+	EXPECT_LE(SZ_4K, pwritev(disk, iov, 2, 0)) TH_LOG("%s", strerror(errno));
+	/* And a bvec that goes as a whole: of two pages, none is needed. */
+	iov[0] = (struct iovec) { p + SZ_4K - 4, 8 };
+	iov[1] = (struct iovec) { none, 504 };
+	EXPECT_EQ(-1, pwritev(disk, iov, 2, 0));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(p, SZ_2M);
+	munmap(none, SZ_4K);
+	close(fd);
+	close(disk);
+	pid = fork();
+	if (!pid)
+		_exit(write_file("/sys/bus/pci/drivers/iopmem/unbind", self->bar.dev));
+	ASSERT_GT(pid, 0);
+	for (int i = 0; i < 100 * SLOW && !waitpid(pid, &status, WNOHANG); i++)
+		usleep(100000);
+	EXPECT_EQ(-1, waitpid(pid, &status, WNOHANG)) {
+		TH_LOG("the driver cannot be unbound");
+	}
 }
 
 /* A whole GiB, a large leaf, and a page between two of them. Then unbind while pinned */

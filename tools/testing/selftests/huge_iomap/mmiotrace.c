@@ -123,4 +123,20 @@ TEST_F_TIMEOUT(mmiotrace, aligned_gigabyte, MINUTES(2))
 	EXPECT_EQ(0, unmap.left);
 }
 
+/* An area that begins inside of its first leaf */
+TEST_F_TIMEOUT(mmiotrace, begins_inside, MINUTES(2))
+{
+	const __u64 bytes = self->small_pages ? SZ_4K : SZ_1G + SZ_2M;
+	struct test_huge_iomap_map map;
+	struct test_huge_iomap_unmap unmap;
+
+	ASSERT_EQ(0, thi_map(self->fd, THI_IOREMAP, 16, bytes, &map));
+	ASSERT_EQ(0, thi_write(self->fd, map.handle, 0, 0x4444));
+	ASSERT_EQ(0, thi_write(self->fd, map.handle, bytes / 2, 0x5555));
+	EXPECT_TRUE(traced('W', self->bar.start + 16, 0x4444));
+	EXPECT_TRUE(traced('W', self->bar.start + 16 + bytes / 2, 0x5555));
+	ASSERT_EQ(0, thi_unmap(self->fd, map.handle, &unmap));
+	EXPECT_EQ(0, unmap.left);
+}
+
 TEST_HARNESS_MAIN

@@ -79,7 +79,8 @@ int pfnmap_watch(struct pfnmap_watch **list, unsigned long pfn, unsigned long si
 	    (!caller && region_intersects(PFN_PHYS(pfn), size, IORESOURCE_SYSTEM_RAM,
 					  IORES_DESC_NONE) == REGION_INTERSECTS))
 		return 0;
-	live = kzalloc_obj(*live, GFP_KERNEL_ACCOUNT);
+	/* A driver's mapping is not for whoever runs when it is made. */
+	live = kzalloc_obj(*live, caller ? GFP_KERNEL : GFP_KERNEL_ACCOUNT);
 	if (!live)
 		return -ENOMEM;
 	live->first = pfn;
