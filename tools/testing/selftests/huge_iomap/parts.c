@@ -53,6 +53,8 @@ struct range { __u64 offset; __u32 nr; };
 
 /* Ranges within a leaf, over the ends of leaves, and whole leaves */
 static const struct range ranges[] = {
+	/* Of a leaf that is whole, at the border of a smaller one */
+	{ 3 * SZ_1G + 8 * SZ_2M, 512 },
 	{ SZ_1G + 5 * SZ_2M + 7 * SZ_4K, 1 },
 	{ 3 * SZ_2M - SZ_4K, 3 },
 	{ 2 * SZ_1G - 2 * SZ_4K, 5 },
