@@ -55,9 +55,9 @@ static inline int bind_as(struct memory *bar, const char *mode)
 	return bar->node[0] ? 0 : -ENODEV;
 }
 
-static inline void release_bar(struct memory *bar)
+static inline int release_bar(struct memory *bar)
 {
-	write_file("/sys/bus/pci/drivers/iopmem/unbind", bar->dev);
+	return write_file("/sys/bus/pci/drivers/iopmem/unbind", bar->dev);
 }
 
 /* Memory decode, as a surprise. True if it has been set */

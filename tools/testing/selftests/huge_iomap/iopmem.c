@@ -1724,7 +1724,7 @@ static void unbind_waits(struct __test_metadata *_metadata, struct memory *bar,
 	EXPECT_EQ(1, in_flight(peer));
 	unbinder = fork();
 	if (!unbinder)
-		_exit(write_file("/sys/bus/pci/drivers/iopmem/unbind", bar->dev));
+		_exit(release_bar(bar));
 
 	for (int i = 0; i < 100 * SLOW && !(try_read(p[0], &value) && try_read(p[1], &value)); i++)
 		usleep(50000);
@@ -1816,7 +1816,7 @@ TEST_F_TIMEOUT(iopmem, p2p_part_of_a_block, MINUTES(2))
 	close(disk);
 	pid = fork();
 	if (!pid)
-		_exit(write_file("/sys/bus/pci/drivers/iopmem/unbind", self->bar.dev));
+		_exit(release_bar(&self->bar));
 	ASSERT_GT(pid, 0);
 	for (int i = 0; i < 100 * SLOW && !waitpid(pid, &status, WNOHANG); i++)
 		usleep(100000);
