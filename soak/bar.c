@@ -65,27 +65,34 @@ static bool bind_bar(const char *driver)
 	return write_text(path, driver) && write_text("/sys/bus/pci/drivers_probe", name);
 }
 
+/* The device node of the only match: its name has a number. */
+static bool find_node(const char *pattern, const char *dir, char *node, size_t size)
+{
+	glob_t g;
+	bool found;
+
+	found = !glob(pattern, 0, NULL, &g) && g.gl_pathc == 1;
+	if (found)
+		snprintf(node, size, "%s/%s", dir, strrchr(g.gl_pathv[0], '/') + 1);
+	globfree(&g);
+	return found;
+}
+
 /* A file system on it, with a file that has the stamps */
 static bool make_file(void)
 {
 	static u32 buf[(1 << 20) / 4];
-	char command[300];
+	char command[400], node[300];
 	bool ok = false;
 	int fd = -1;
-	glob_t g;
 
 	mkdir(DAX_DIR, 0700);
-	if (!glob("/sys/block/iopmem*", 0, NULL, &g) && g.gl_pathc == 1) {
-		char *node = strrchr(g.gl_pathv[0], '/') + 1;
-
+	if (find_node("/sys/block/iopmem*", "/dev", node, sizeof(node))) {
 		/* Large allocations are aligned to 512 blocks: 2 MiB. */
 		snprintf(command, sizeof(command),
-			 "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512 /dev/%s 10g", node);
-		ok = !system(command);
-		snprintf(command, sizeof(command), "/dev/%s", node);
-		ok = ok && !mount(command, DAX_DIR, "ext4", 0, "dax=always");
+			 "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512 %s 10g", node);
+		ok = !system(command) && !mount(node, DAX_DIR, "ext4", 0, "dax=always");
 	}
-	globfree(&g);
 	if (ok)
 		fd = open_dax();
 	ok = fd >= 0 && !fallocate(fd, 0, 0, BAR_PAGES * PAGE);
@@ -123,19 +130,13 @@ int open_dax(void)
 	return open(DAX_DIR "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 }
 
-/* Its name has a number. */
 int open_iopmem(void)
 {
-	char path[300];
-	int fd = -1;
-	glob_t g;
+	char node[300];
 
-	if (!glob("/sys/class/misc/iopmem*", 0, NULL, &g) && g.gl_pathc == 1) {
-		snprintf(path, sizeof(path), "/dev/%s", strrchr(g.gl_pathv[0], '/') + 1);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-	}
-	globfree(&g);
-	return fd;
+	if (!find_node("/sys/class/misc/iopmem*", "/dev", node, sizeof(node)))
+		return -1;
+	return open(node, O_RDWR | O_CLOEXEC);
 }
 
 int open_p2p(void)
@@ -163,17 +164,13 @@ long p2p_used(void)
 static int open_cdev(void)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	char path[300];
-	int fd = -1;
-	glob_t g;
+	char path[128], node[300];
+	int fd;
 
 	snprintf(path, sizeof(path), "%s/vfio-dev/vfio*", bar_device);
-	if (!glob(path, 0, NULL, &g) && g.gl_pathc == 1) {
-		snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
-			 strrchr(g.gl_pathv[0], '/') + 1);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-	}
-	globfree(&g);
+	if (!find_node(path, "/dev/vfio/devices", node, sizeof(node)))
+		return -1;
+	fd = open(node, O_RDWR | O_CLOEXEC);
 	bind.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	return ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind) ? -1 : fd;
 }

@@ -17,6 +17,7 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/dax.h>
 #include <linux/idr.h>
@@ -95,7 +96,8 @@ static DEFINE_IDA(iopmem_ida);
  *	@files, @dead
  * @files: in mode char: struct iopmem_file
  * @exports: in mode char: dma-bufs
- * @dead: in mode char: the driver is unbound, or the device is being reset
+ * @dead: the device is being reset, or its link is frozen; in mode char also: the driver
+ *	is unbound. In mode block, the disk's open_mutex orders it against opens
  */
 struct iopmem {
 	struct pci_dev *pdev;
@@ -214,8 +216,17 @@ static void iopmem_submit_bio(struct bio *bio)
 	bio_endio(bio);
 }
 
+/* Context: open_mutex is held. */
+static int iopmem_open_block(struct gendisk *disk, blk_mode_t mode)
+{
+	struct iopmem *iop = disk->private_data;
+
+	return READ_ONCE(iop->dead) ? -ENXIO : 0;
+}
+
 static const struct block_device_operations iopmem_block_ops = {
 	.owner		= THIS_MODULE,
+	.open		= iopmem_open_block,
 	.submit_bio	= iopmem_submit_bio,
 };
 
@@ -271,11 +282,17 @@ static const struct dev_pagemap_ops iopmem_pagemap_ops = {
  */
 static void iopmem_stop_block(struct iopmem *iop)
 {
-	if (!disk_openers(iop->disk))
-		return;
+	scoped_guard(mutex, &iop->disk->open_mutex) {
+		WRITE_ONCE(iop->dead, true);
+		if (!disk_openers(iop->disk))
+			return;
+	}
 	blk_mark_disk_dead(iop->disk);
+	/* What is being copied is through before the reset, or fails. */
+	blk_mq_freeze_queue_wait(iop->disk->queue);
 	kill_dax(iop->dax);
-	dax_evict_pages(PHYS_PFN(iop->phys), PHYS_PFN(iop->size));
+	/* Who has pins may wait for a device that is reset with this one. */
+	dax_unmap_pages(PHYS_PFN(iop->phys), PHYS_PFN(iop->size));
 }
 
 static void iopmem_remove_block(void *data)
@@ -685,6 +702,9 @@ static void iopmem_reset_done(struct pci_dev *pdev)
 {
 	struct iopmem *iop = pci_get_drvdata(pdev);
 
+	/* A disk that was in use stays dead. */
+	if (iop->disk && test_bit(GD_DEAD, &iop->disk->state))
+		return;
 	guard(rwsem_write)(&iop->lock);
 	iop->dead = false;
 }

@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
 	struct user_leaves before, after;
 	int fd, map = open("/proc/self/pagemap", O_RDONLY);
 	__u64 entry;
-	char *p;
+	char *p, *twin;
 
 	ASSERT_GE(map, 0);
 	ASSERT_EQ(0, bind_as(&self->bar, "char"));
@@ -376,6 +376,14 @@ TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
 	}
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Rss:"));
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Pss:"));
+	twin = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, twin);
+	EXPECT_EQ(bytes / 2048, smaps_kib(p, "Pss:"));
+	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Shared_Clean:") + smaps_kib(p, "Shared_Dirty:"));
+	munmap(twin, bytes);
+	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Referenced:"));
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "1"));
+	EXPECT_EQ(0, smaps_kib(p, "Referenced:"));
 	ASSERT_TRUE(dump_leaves(p, bytes, &after));
 	for (int i = 0; i < ARRAY_SIZE(before.bytes); i++)
 		EXPECT_EQ(before.bytes[i], after.bytes[i]);
@@ -1322,6 +1330,63 @@ TEST_F_TIMEOUT(iopmem, reset_mounted, MINUTES(2))
 	EXPECT_EQ(0x1234, value);
 	close(fd);
 	EXPECT_EQ(0, umount(MNT));
+}
+
+#define BYTES_READ	(16 * SZ_1M)
+
+/* Reads the device until that fails. 2: what was read is not what is there */
+static int right_reads(const char *node, __u32 value)
+{
+	int fd = open(node, O_RDONLY | O_DIRECT);
+	__u32 *p = page_aligned(BYTES_READ);
+	ssize_t n;
+
+	if (fd < 0)
+		return 1;
+	do {
+		memset(p, 0, BYTES_READ);
+		n = pread(fd, p, BYTES_READ, 0);
+		for (ssize_t i = 0; i < n / 4; i++)
+			if (p[i] != value)
+				return 2;
+	} while (n == BYTES_READ);
+	return 0;
+}
+
+/* All that is read is right, or fails: not what a device says that is being reset. */
+TEST_F_TIMEOUT(iopmem, reset_under_load, MINUTES(2))
+{
+	const __u32 value = 0x5a5aa5a5;
+	int fd, status;
+	char path[96];
+	pid_t pid;
+	__u32 *p;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", self->bar.dev);
+	if (access(path, W_OK))
+		SKIP(return, "the device has no reset");
+	p = page_aligned(BYTES_READ);
+	ASSERT_NE(NULL, p);
+	for (size_t i = 0; i < BYTES_READ / 4; i++)
+		p[i] = value;
+	for (int round = 0; round < 8; round++) {
+		ASSERT_EQ(0, bind_as(&self->bar, "block"));
+		fd = open(self->bar.node, O_RDWR | O_DIRECT);
+		ASSERT_GE(fd, 0);
+		ASSERT_EQ(BYTES_READ, pwrite(fd, p, BYTES_READ, 0));
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			_exit(right_reads(self->bar.node, value));
+		usleep(50000 + round * 7000);
+		ASSERT_EQ(0, write_file(path, "1"));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status) TH_LOG("round %d", round);
+		close(fd);
+		/* It is to be bound anew. */
+		EXPECT_EQ(-1, open(self->bar.node, O_RDONLY));
+		ASSERT_EQ(0, release_bar(&self->bar));
+	}
 }
 
 /* XFS whose files can share extents, mounted with DAX; 0 or an errno */
