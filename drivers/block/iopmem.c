@@ -706,7 +706,7 @@ static void iopmem_reset_done(struct pci_dev *pdev)
 	if (iop->disk && test_bit(GD_DEAD, &iop->disk->state))
 		return;
 	guard(rwsem_write)(&iop->lock);
-	iop->dead = false;
+	WRITE_ONCE(iop->dead, false);
 }
 
 /* A link that is frozen is reset without iopmem_reset_prepare(), and not recovered. */

@@ -352,6 +352,32 @@ static long smaps_kib(const void *p, const char *key)
 	return kib;
 }
 
+/* A child that has mapped the file, until @tell is closed */
+static pid_t map_in_child(int fd, size_t bytes, int *tell)
+{
+	int go[2], ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(go) || pipe(ready))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		close(go[1]);
+		if (mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0) !=
+		    MAP_FAILED && write(ready[1], "", 1) == 1)
+			read(go[0], &c, 1);
+		_exit(0);
+	}
+	close(go[0]);
+	close(ready[1]);
+	if (pid > 0 && read(ready[0], &c, 1) != 1)
+		pid = -1;
+	close(ready[0]);
+	*tell = go[1];
+	return pid;
+}
+
 /* To read what a mapping is does not change it. */
 TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
 {
@@ -360,7 +386,9 @@ TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
 	struct user_leaves before, after;
 	int fd, map = open("/proc/self/pagemap", O_RDONLY);
 	__u64 entry;
-	char *p, *twin;
+	pid_t pid;
+	int tell;
+	char *p;
 
 	ASSERT_GE(map, 0);
 	ASSERT_EQ(0, bind_as(&self->bar, "char"));
@@ -376,11 +404,13 @@ TEST_F_TIMEOUT(iopmem, looked_at, MINUTES(2))
 	}
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Rss:"));
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Pss:"));
-	twin = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-	ASSERT_NE(MAP_FAILED, twin);
+	/* Another process shares it. */
+	pid = map_in_child(fd, bytes, &tell);
+	ASSERT_GT(pid, 0);
 	EXPECT_EQ(bytes / 2048, smaps_kib(p, "Pss:"));
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Shared_Clean:") + smaps_kib(p, "Shared_Dirty:"));
-	munmap(twin, bytes);
+	close(tell);
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	EXPECT_EQ(bytes / 1024, smaps_kib(p, "Referenced:"));
 	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "1"));
 	EXPECT_EQ(0, smaps_kib(p, "Referenced:"));
@@ -1335,13 +1365,13 @@ TEST_F_TIMEOUT(iopmem, reset_mounted, MINUTES(2))
 #define BYTES_READ	(16 * SZ_1M)
 
 /* Reads the device until that fails. 2: what was read is not what is there */
-static int right_reads(const char *node, __u32 value)
+static int right_reads(int fd, __u32 value, int started)
 {
-	int fd = open(node, O_RDONLY | O_DIRECT);
 	__u32 *p = page_aligned(BYTES_READ);
+	bool first = true;
 	ssize_t n;
 
-	if (fd < 0)
+	if (!p)
 		return 1;
 	do {
 		memset(p, 0, BYTES_READ);
@@ -1349,6 +1379,9 @@ static int right_reads(const char *node, __u32 value)
 		for (ssize_t i = 0; i < n / 4; i++)
 			if (p[i] != value)
 				return 2;
+		if (first && (n != BYTES_READ || write(started, "", 1) != 1))
+			return 3;
+		first = false;
 	} while (n == BYTES_READ);
 	return 0;
 }
@@ -1357,8 +1390,8 @@ static int right_reads(const char *node, __u32 value)
 TEST_F_TIMEOUT(iopmem, reset_under_load, MINUTES(2))
 {
 	const __u32 value = 0x5a5aa5a5;
-	int fd, status;
-	char path[96];
+	int fd, status, started[2];
+	char path[96], c;
 	pid_t pid;
 	__u32 *p;
 
@@ -1374,11 +1407,15 @@ TEST_F_TIMEOUT(iopmem, reset_under_load, MINUTES(2))
 		fd = open(self->bar.node, O_RDWR | O_DIRECT);
 		ASSERT_GE(fd, 0);
 		ASSERT_EQ(BYTES_READ, pwrite(fd, p, BYTES_READ, 0));
+		ASSERT_EQ(0, pipe(started));
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			_exit(right_reads(self->bar.node, value));
-		usleep(50000 + round * 7000);
+			_exit(right_reads(fd, value, started[1]));
+		close(started[1]);
+		EXPECT_EQ(1, read(started[0], &c, 1));
+		close(started[0]);
+		usleep(round * 7000);
 		ASSERT_EQ(0, write_file(path, "1"));
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(0, status) TH_LOG("round %d", round);
